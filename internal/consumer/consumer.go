@@ -1,0 +1,228 @@
+// Package consumer pulls queries from one durable consumer, hands them to a handler and settles them. It is the only room that acks,
+// and it must never know what a query is about.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/query"
+)
+
+// Handler takes one delivery to its end. What it returns says whether the message may be acked.
+type Handler interface {
+	Handle(ctx context.Context, delivery query.Delivery) decide.Settlement
+}
+
+// Event is what a consumer reports about itself.
+type Event struct {
+	// Consumer is the name of the durable consumer.
+	Consumer string
+	// What says what happened.
+	What What
+	// Err is the broker's error, if there was one.
+	Err error
+}
+
+// What lists what a consumer reports.
+type What string
+
+// What a consumer reports.
+const (
+	// Pulling is reported when pulling works, for the first time or again.
+	Pulling What = "pulling"
+	// PullFailed is a pull that the broker did not answer or refused. The consumer goes on trying.
+	PullFailed What = "pull_failed"
+	// Gone is a durable consumer that does not exist any more. The consumer goes on trying.
+	Gone What = "gone"
+	// AckFailed is an ack that the broker did not confirm. The message will be delivered again and find its result.
+	AckFailed What = "ack_failed"
+	// HeartbeatFailed is a held message whose hold could not be extended.
+	HeartbeatFailed What = "heartbeat_failed"
+)
+
+// Options are the parts of a Consumer.
+type Options struct {
+	// JS, Stream and Name say which durable consumer to bind to. It is never created here.
+	JS     jetstream.JetStream
+	Stream string
+	Name   string
+	// Slots is how many messages are held at once.
+	Slots int
+	// PullExpiry is how long one pull waits for messages, at least two seconds. A heartbeat comes every second in the meantime.
+	// It is also how long a stop may have to wait.
+	PullExpiry time.Duration
+	// AckTimeout bounds the wait for the confirmation of an ack.
+	AckTimeout time.Duration
+	Handler    Handler
+	// OnEvent is told what happens. It must be quick.
+	OnEvent func(Event)
+}
+
+// Consumer is a bounded loop over one durable consumer.
+type Consumer struct {
+	Options
+
+	consumer jetstream.Consumer
+	slots    chan struct{}
+	held     *held
+	healthy  healthy
+}
+
+// Timing of the pull loop.
+const (
+	// pullHeartbeat is how often the server says that a waiting pull is alive: losing two of them ends the pull.
+	pullHeartbeat = time.Second
+	// pullPause is the wait after a pull that failed.
+	pullPause = 250 * time.Millisecond
+)
+
+// Bind returns a consumer bound to the durable consumer that the options name.
+func Bind(ctx context.Context, options Options) (*Consumer, error) {
+	bound, err := options.JS.Consumer(ctx, options.Stream, options.Name)
+	if err != nil {
+		return nil, fmt.Errorf("bind to consumer %s of stream %s: %w", options.Name, options.Stream, err)
+	}
+	ackWait := bound.CachedInfo().Config.AckWait
+	c := &Consumer{Options: options, consumer: bound, slots: make(chan struct{}, options.Slots)}
+	c.held = newHeld(ackWait, func(err error) { c.report(HeartbeatFailed, err) })
+	return c, nil
+}
+
+// Run pulls and handles messages until take ends, then waits until every message that is held is settled. work is the context of
+// the handlers: ending it makes them give up. Run returns when both are done.
+func (c *Consumer) Run(take, work context.Context) error {
+	var handlers sync.WaitGroup
+	heartbeat, stopHeartbeat := context.WithCancel(context.WithoutCancel(work))
+	var beating sync.WaitGroup
+	beating.Go(func() { c.held.run(heartbeat) })
+	for take.Err() == nil {
+		slots := c.acquire(take)
+		if slots == 0 {
+			break
+		}
+		used, err := c.pull(work, slots, &handlers)
+		c.release(slots - used)
+		c.pulled(take, err)
+	}
+	handlers.Wait()
+	stopHeartbeat()
+	beating.Wait()
+	return nil
+}
+
+// acquire takes a slot, and with it all others that are free now. It returns 0 when take ends first.
+func (c *Consumer) acquire(take context.Context) int {
+	select {
+	case c.slots <- struct{}{}:
+	case <-take.Done():
+		return 0
+	}
+	for count := 1; ; count++ {
+		select {
+		case c.slots <- struct{}{}:
+		default:
+			return count
+		}
+	}
+}
+
+func (c *Consumer) release(count int) {
+	for range count {
+		<-c.slots
+	}
+}
+
+// pull asks for as many messages as there are slots and starts a handler for each that comes. It returns how many slots it used.
+//
+// A pull that waits is never cancelled: messages on their way to it would be lost until their ack wait is over, and would count
+// as if their holder had crashed. A stopping worker waits for its pulls to expire instead.
+func (c *Consumer) pull(work context.Context, slots int, handlers *sync.WaitGroup) (int, error) {
+	batch, err := c.consumer.Fetch(slots, jetstream.FetchMaxWait(c.PullExpiry), jetstream.FetchHeartbeat(pullHeartbeat))
+	if err != nil {
+		return 0, err
+	}
+	used := 0
+	for message := range batch.Messages() {
+		used++
+		handlers.Go(func() {
+			defer c.release(1)
+			c.handle(work, message)
+		})
+	}
+	return used, batch.Error()
+}
+
+// handle takes one message from its delivery to its settlement, and keeps it held meanwhile.
+func (c *Consumer) handle(work context.Context, message jetstream.Msg) {
+	c.held.add(message)
+	delivery, err := deliveryOf(message)
+	settlement := decide.Settlement{}
+	if err == nil {
+		settlement = c.Handler.Handle(work, delivery)
+	}
+	c.held.remove(message)
+	c.settle(message, settlement)
+}
+
+// settle acks what is done and gives back the rest. The ack is confirmed by the server: an ack that got lost would make the query be
+// delivered again.
+func (c *Consumer) settle(message jetstream.Msg, settlement decide.Settlement) {
+	var err error
+	if settlement.Done {
+		ctx, cancel := context.WithTimeout(context.Background(), c.AckTimeout)
+		defer cancel()
+		err = message.DoubleAck(ctx)
+	} else {
+		err = message.NakWithDelay(max(settlement.After, time.Millisecond)) // A delay of zero would be a bare nak.
+	}
+	if err != nil {
+		c.report(AckFailed, err)
+	}
+}
+
+// pulled reports the end of a pull and pauses after one that failed.
+func (c *Consumer) pulled(take context.Context, err error) {
+	if err == nil || errors.Is(err, nats.ErrTimeout) || take.Err() != nil {
+		if c.healthy.set(true) {
+			c.report(Pulling, nil)
+		}
+		return
+	}
+	c.healthy.set(false)
+	what := PullFailed
+	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		what = Gone
+	}
+	c.report(what, err)
+	select {
+	case <-time.After(pullPause):
+	case <-take.Done():
+	}
+}
+
+// Healthy tells whether the last pull worked.
+func (c *Consumer) Healthy() bool { return c.healthy.get() }
+
+func (c *Consumer) report(what What, err error) {
+	c.OnEvent(Event{Consumer: c.Stream + "/" + c.Name, What: what, Err: err})
+}
+
+// deliveryOf returns the message in the words of the domain.
+func deliveryOf(message jetstream.Msg) (query.Delivery, error) {
+	metadata, err := message.Metadata()
+	if err != nil {
+		return query.Delivery{}, fmt.Errorf("read delivery: %w", err)
+	}
+	return query.Delivery{
+		Subject: message.Subject(), Header: message.Headers(), Data: message.Data(), Stream: metadata.Stream,
+		Sequence: metadata.Sequence.Stream, Number: int(min(metadata.NumDelivered, 1<<20)), Stored: metadata.Timestamp,
+	}, nil
+}

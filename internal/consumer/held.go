@@ -1,0 +1,84 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// held keeps the messages that are being handled from being delivered to somebody else: it extends their ack wait every third of it.
+// One loop serves all messages, because most are settled long before their first third is over.
+type held struct {
+	every    time.Duration
+	onError  func(error)
+	mu       sync.Mutex
+	messages map[jetstream.Msg]time.Time
+}
+
+func newHeld(ackWait time.Duration, onError func(error)) *held {
+	return &held{every: ackWait / 3, onError: onError, messages: map[jetstream.Msg]time.Time{}}
+}
+
+func (h *held) add(message jetstream.Msg) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.messages[message] = time.Now()
+}
+
+func (h *held) remove(message jetstream.Msg) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.messages, message)
+}
+
+// run extends what is held until ctx ends.
+func (h *held) run(ctx context.Context) {
+	// A tick at half the interval leaves no message without an extension for longer than half of its ack wait.
+	ticker := time.NewTicker(max(h.every/2, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			h.extend(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *held) extend(now time.Time) {
+	for _, message := range h.due(now) {
+		// A message that was settled since it was found due needs no extension.
+		if err := message.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+			h.onError(err)
+		}
+	}
+}
+
+// due returns the messages whose last extension is at least one interval ago, and notes that they are extended now.
+func (h *held) due(now time.Time) []jetstream.Msg {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var due []jetstream.Msg
+	for message, since := range h.messages {
+		if now.Sub(since) >= h.every {
+			h.messages[message] = now
+			due = append(due, message)
+		}
+	}
+	return due
+}
+
+// healthy is a flag that tells when it changes.
+type healthy struct {
+	yes atomic.Bool
+}
+
+// set sets the flag and tells whether that changed it.
+func (h *healthy) set(yes bool) bool { return h.yes.Swap(yes) != yes }
+
+func (h *healthy) get() bool { return h.yes.Load() }

@@ -1,0 +1,187 @@
+// Package decide says what happens to a query: whether it is asked, and what becomes of it afterwards. Its functions are pure:
+// no I/O, no clock, no context and no randomness, so that every path can be tested and model-checked.
+package decide
+
+import (
+	"time"
+
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+// Policy holds the rules of one lane.
+type Policy struct {
+	// Horizon is how long a query without a deadline of its own is tried, counted from when the broker stored it.
+	Horizon time.Duration
+	// QuarantineAfter is how many holders of a message may crash, or how often its handling may panic, before it is set aside.
+	QuarantineAfter int
+	// FirstRetry is the delay of the first scheduled retry; each further one doubles it up to MaxRetry.
+	FirstRetry time.Duration
+	MaxRetry   time.Duration
+}
+
+// Facts are what is known about a query when a decision is due.
+type Facts struct {
+	// Now is the time of the decision.
+	Now time.Time
+	// Received is when the broker stored the query first, whatever retries came after.
+	Received time.Time
+	// Deliveries counts the deliveries of the message at hand.
+	Deliveries int
+	// Attempts are all calls made so far, the oldest first.
+	Attempts []query.Attempt
+	// Rounds counts the scheduled retries so far.
+	Rounds int
+	// Jitter is a random number in [0, 1) that spreads retries.
+	Jitter float64
+}
+
+// Limit returns the time at which the query is given up: its own deadline, or else the lane's horizon.
+func (p Policy) Limit(q *query.Query, received time.Time) time.Time {
+	if !q.Expires.IsZero() {
+		return q.Expires
+	}
+	return received.Add(p.Horizon)
+}
+
+// Plan says whether a query that was read is asked now. It returns nil to go on, an Expired fault for a query whose deadline has
+// passed, and a Rejected fault with the code CrashLoop for one whose holders crashed too often.
+func Plan(policy Policy, q *query.Query, facts Facts) error {
+	if policy.QuarantineAfter > 0 && facts.Deliveries > policy.QuarantineAfter {
+		return fault.New("plan", fault.Rejected, fault.CrashLoop)
+	}
+	if !q.Expires.IsZero() && !facts.Now.Before(q.Expires) {
+		return fault.New("plan", fault.Expired, fault.DeadlinePassed)
+	}
+	return nil
+}
+
+// Action is what becomes of a query.
+type Action uint8
+
+// The actions.
+const (
+	// Release gives the message back unanswered: the worker is stopping.
+	Release Action = iota
+	// Complete publishes a completed result.
+	Complete
+	// Fail publishes a failed result without a dead letter.
+	Fail
+	// Bury writes a dead letter and then a failed result.
+	Bury
+	// Retry schedules another round.
+	Retry
+	// Skip does nothing: the query has its result.
+	Skip
+)
+
+// String returns the action's name as it stands in metrics and logs.
+func (a Action) String() string {
+	return [...]string{"release", "complete", "fail", "bury", "retry", "skip"}[a]
+}
+
+// Actions returns every action, for metrics and tests.
+func Actions() []Action { return []Action{Release, Complete, Fail, Bury, Retry, Skip} }
+
+// Verdict is a decided action with what it needs.
+type Verdict struct {
+	Action Action
+	// Reason is set for Fail and Bury.
+	Reason query.Reason
+	// At is when the next round is due, set for Retry.
+	At time.Time
+	// Fault is what led here; nil for Complete.
+	Fault *fault.Error
+}
+
+// Settle says what becomes of a query after it was asked, or after the attempt to ask it ended with err.
+//
+// A fault of the query ends it at once. A fault of the upstream schedules another round, however often it happens, until the
+// query's deadline or its lane's horizon leaves no room for one.
+func Settle(policy Policy, q *query.Query, facts Facts, err error) Verdict {
+	if err == nil {
+		return Verdict{Action: Complete}
+	}
+	failure := fault.From("settle", err)
+	switch failure.Kind {
+	case fault.Malformed:
+		return Verdict{Action: Bury, Reason: query.ReasonMalformed, Fault: failure}
+	case fault.Rejected:
+		reason := query.ReasonRejected
+		if failure.Code == fault.CrashLoop {
+			reason = query.ReasonQuarantined
+		}
+		return Verdict{Action: Bury, Reason: reason, Fault: failure}
+	case fault.Expired:
+		return Verdict{Action: Fail, Reason: query.ReasonExpired, Fault: failure}
+	case fault.Interrupted:
+		return Verdict{Action: Release, Fault: failure}
+	case fault.Duplicate:
+		return Verdict{Action: Skip, Fault: failure}
+	case fault.Throttled, fault.Unavailable, fault.Unauthorized, fault.Unknown:
+		return later(policy, q, facts, failure)
+	default:
+		return later(policy, q, facts, failure)
+	}
+}
+
+// later schedules another round, unless it would come too late or the query's handling keeps panicking.
+func later(policy Policy, q *query.Query, facts Facts, failure *fault.Error) Verdict {
+	if policy.QuarantineAfter > 0 && panics(facts.Attempts) >= policy.QuarantineAfter {
+		return Verdict{Action: Bury, Reason: query.ReasonQuarantined, Fault: failure}
+	}
+	at := facts.Now.Add(max(failure.After, policy.delay(facts.Rounds, facts.Jitter)))
+	if !at.Before(policy.Limit(q, facts.Received)) {
+		return Verdict{Action: Bury, Reason: query.ReasonExhausted, Fault: failure}
+	}
+	return Verdict{Action: Retry, At: at, Fault: failure}
+}
+
+// delay returns the wait before the round after `rounds` earlier ones: doubling, capped, and spread over its upper half.
+func (p Policy) delay(rounds int, jitter float64) time.Duration {
+	delay := p.FirstRetry
+	for range rounds {
+		if delay >= p.MaxRetry/2 {
+			delay = p.MaxRetry
+			break
+		}
+		delay *= 2
+	}
+	return delay/2 + time.Duration(jitter*float64(delay/2))
+}
+
+func panics(attempts []query.Attempt) int {
+	count := 0
+	for _, attempt := range attempts {
+		if attempt.Code == fault.Panicked {
+			count++
+		}
+	}
+	return count
+}
+
+// Settlement is what the consumer does with a message once everything about it is stored.
+type Settlement struct {
+	// Done lets the message be acked. Otherwise it is given back to the broker.
+	Done bool
+	// After is how long the broker should wait before it delivers a message again that was given back.
+	After time.Duration
+}
+
+// Outcome is the one wide record of what happened to one delivery, for the log and the metrics. It holds no card data.
+type Outcome struct {
+	Query      *query.Query
+	Verdict    Verdict
+	Answer     *query.Answer
+	Received   time.Time
+	Started    time.Time
+	Finished   time.Time
+	Attempts   []query.Attempt
+	Deliveries int
+	// Waited is the part of the time that went into waiting for the pace.
+	Waited time.Duration
+	// Settled tells that everything the verdict asked for was stored.
+	Settled bool
+	// Stack is the stack of a panic, without its value, which could hold card data.
+	Stack string
+}

@@ -1,0 +1,97 @@
+// Package telemetry shows what the worker does: the log, the metrics and the health pages. It must never show card data, a payload or
+// anything that a publisher wrote freely, and it decides nothing.
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"discountquery.example/worker/internal/decide"
+)
+
+// flushEvery is how long a log line may stay in memory.
+const flushEvery = time.Second
+
+// NewLog returns a log that writes to out, and a function that flushes it. format is "json" or "console".
+func NewLog(out io.Writer, level, format string) (*zap.Logger, func(), error) {
+	threshold, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log level: %w", err)
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.TimeKey, encoding.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	encoder := zapcore.NewJSONEncoder(encoding)
+	if format == "console" {
+		encoding.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	sink := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(out), FlushInterval: flushEvery}
+	log := zap.New(zapcore.NewCore(encoder, sink, threshold))
+	return log, func() { _ = sink.Stop() }, nil // A log that can't be written has nowhere to say so.
+}
+
+// Recorder turns outcomes into log lines and metrics.
+type Recorder struct {
+	log     *zap.Logger
+	metrics *Metrics
+}
+
+// NewRecorder returns a recorder that writes to both.
+func NewRecorder(log *zap.Logger, metrics *Metrics) *Recorder {
+	return &Recorder{log: log, metrics: metrics}
+}
+
+// Observe writes the one wide line of a delivery and counts it. The line names the query by its key, which is a hash: its id, its
+// source and its correlation are free text of the publisher.
+func (r *Recorder) Observe(o decide.Outcome) {
+	r.metrics.observe(o)
+	entry := r.log.Check(levelOf(o), "query "+o.Verdict.Action.String())
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("key", o.Query.Key()), zap.String("provider", string(o.Query.Provider)), zap.String("lane", string(o.Query.Lane)),
+		zap.String("client", o.Query.Client), zap.Int("deliveries", o.Deliveries), zap.Int("attempts", len(o.Attempts)),
+		zap.Duration("age", o.Finished.Sub(o.Received)), zap.Duration("took", o.Finished.Sub(o.Started)),
+		zap.Duration("waited", o.Waited), zap.Bool("settled", o.Settled),
+	}
+	if o.Answer != nil {
+		fields = append(fields, zap.String("outcome", string(o.Answer.Outcome)), zap.Int("offers", len(o.Answer.Offers)),
+			zap.String("upstream_code", o.Answer.Upstream.Code), zap.String("dialect", o.Answer.Upstream.Dialect))
+	}
+	entry.Write(append(fields, verdictFields(o)...)...)
+}
+
+func verdictFields(o decide.Outcome) []zap.Field {
+	var fields []zap.Field
+	if o.Verdict.Reason != "" {
+		fields = append(fields, zap.String("reason", string(o.Verdict.Reason)))
+	}
+	if failure := o.Verdict.Fault; failure != nil {
+		fields = append(fields, zap.String("kind", failure.Kind.String()), zap.String("code", string(failure.Code)),
+			zap.String("operation", failure.Op), zap.Int("http_status", failure.Status), zap.String("upstream_code", failure.Upstream))
+	}
+	if !o.Verdict.At.IsZero() {
+		fields = append(fields, zap.Time("retry_at", o.Verdict.At))
+	}
+	if o.Stack != "" {
+		fields = append(fields, zap.String("stack", o.Stack))
+	}
+	return fields
+}
+
+func levelOf(o decide.Outcome) zapcore.Level {
+	switch {
+	case !o.Settled || o.Stack != "":
+		return zapcore.ErrorLevel
+	case o.Verdict.Action == decide.Bury || o.Verdict.Action == decide.Retry:
+		return zapcore.WarnLevel
+	default:
+		return zapcore.InfoLevel
+	}
+}

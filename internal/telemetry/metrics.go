@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+// Metrics holds the worker's metrics. All labels come from closed lists and exist at zero from the start.
+type Metrics struct {
+	registry *prometheus.Registry
+	queries  *prometheus.CounterVec
+	failures *prometheus.CounterVec
+	age      *prometheus.HistogramVec
+	waited   *prometheus.HistogramVec
+	attempts *prometheus.CounterVec
+	took     *prometheus.HistogramVec
+	consumer *prometheus.CounterVec
+	broker   *prometheus.CounterVec
+	troubles *prometheus.CounterVec
+}
+
+// latencyBuckets reach from a loopback call to a query that spent minutes in retries, in seconds.
+var latencyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800}
+
+// NewMetrics returns metrics for the given providers. version is the build's.
+func NewMetrics(version string, providers []query.Provider) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		queries: counter("queries_total", "Deliveries handled, by what became of the query.",
+			"provider", "lane", "action"),
+		failures: counter("failures_total", "Faults that decided a query's round, by kind and closed code.",
+			"provider", "kind", "code"),
+		age:      histogram("query_age_seconds", "Time from the broker storing a query to its result.", "provider", "lane"),
+		waited:   histogram("pace_wait_seconds", "Time a query waited for the upstream's pace.", "provider", "lane"),
+		attempts: counter("upstream_attempts_total", "Calls made to the upstream, by how they ended.", "provider", "kind"),
+		took:     histogram("upstream_attempt_seconds", "Duration of one call to the upstream.", "provider"),
+		consumer: counter("consumer_events_total", "What the pull loops report.", "consumer", "event"),
+		broker:   counter("broker_events_total", "What the broker's connection reports.", "event"),
+		troubles: counter("store_troubles_total", "Writes that the broker did not confirm at once.", "write"),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "discount_worker_build_info", Help: "The worker's build; always 1.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.initialize(providers)
+	return m
+}
+
+// initialize makes the label sets that are known in advance exist at zero, so that a rate is there from the first event on.
+func (m *Metrics) initialize(providers []query.Provider) {
+	for _, provider := range providers {
+		for _, kind := range fault.Kinds() {
+			m.attempts.WithLabelValues(string(provider), kind.String())
+		}
+		m.attempts.WithLabelValues(string(provider), answered)
+		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
+			m.age.WithLabelValues(string(provider), string(lane))
+			m.waited.WithLabelValues(string(provider), string(lane))
+			for _, action := range decide.Actions() {
+				m.queries.WithLabelValues(string(provider), string(lane), action.String())
+			}
+		}
+	}
+}
+
+// answered is the kind of an attempt that did not fail.
+const answered = "answered"
+
+// Registry returns the registry to serve.
+func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
+
+func (m *Metrics) observe(o decide.Outcome) {
+	provider, lane := string(o.Query.Provider), string(o.Query.Lane)
+	m.queries.WithLabelValues(provider, lane, o.Verdict.Action.String()).Inc()
+	if o.Waited > 0 {
+		m.waited.WithLabelValues(provider, lane).Observe(o.Waited.Seconds())
+	}
+	if failure := o.Verdict.Fault; failure != nil {
+		m.failures.WithLabelValues(provider, failure.Kind.String(), string(failure.Code)).Inc()
+	}
+	switch o.Verdict.Action {
+	case decide.Complete, decide.Fail, decide.Bury:
+		m.age.WithLabelValues(provider, lane).Observe(o.Finished.Sub(o.Received).Seconds())
+	case decide.Release, decide.Retry, decide.Skip:
+	}
+}
+
+// Attempt counts one call to the upstream.
+func (m *Metrics) Attempt(provider query.Provider, took time.Duration, err error) {
+	kind := answered
+	if err != nil {
+		kind = fault.KindOf(err).String()
+	}
+	m.attempts.WithLabelValues(string(provider), kind).Inc()
+	m.took.WithLabelValues(string(provider)).Observe(took.Seconds())
+}
+
+// ConsumerEvent counts what a pull loop reports.
+func (m *Metrics) ConsumerEvent(consumer, event string) {
+	m.consumer.WithLabelValues(consumer, event).Inc()
+}
+
+// BrokerEvent counts what the broker's connection reports.
+func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).Inc() }
+
+// StoreTrouble counts a write that was not confirmed at once.
+func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "discount_worker_" + name, Help: help}, labels)
+}
+
+// histogram returns a histogram in both forms: native buckets for servers that know them, classic ones for the rest.
+func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "discount_worker_" + name, Help: help, Buckets: latencyBuckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+}

@@ -1,0 +1,237 @@
+// Package worker holds the way of one query, from its delivery to its settlement. It must never know the broker's client, HTTP or
+// the log: what it needs of them are the interfaces below.
+package worker
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+// Pacer gives out the upstream's rate.
+type Pacer interface {
+	// Wait returns when the next call for q may be made, or with an Interrupted fault when ctx ends first.
+	Wait(ctx context.Context, q *query.Query) error
+}
+
+// Caller asks an upstream.
+type Caller interface {
+	// Call returns the answer, every attempt it made, and a *fault.Error if there is no answer. details is nil for providers
+	// that need no card data.
+	Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error)
+}
+
+// Results stores results and knows which are stored.
+type Results interface {
+	// StoreResult stores a result under the guard and returns when the broker has confirmed it. A Duplicate fault means that the
+	// query has one already. Any other error means that ctx ended.
+	StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error
+	// Answered tells whether the query has a result.
+	Answered(ctx context.Context, q *query.Query) (bool, error)
+}
+
+// Aside stores what does not end in a result yet, or not only.
+type Aside interface {
+	// StoreDead stores a dead letter. Storing it a second time is no error.
+	StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error
+	// ScheduleRetry stores a retry that comes due at the given time.
+	ScheduleRetry(ctx context.Context, q *query.Query, at time.Time, retry []byte) error
+}
+
+// Observer is told the outcome of each delivery.
+type Observer interface {
+	Observe(outcome decide.Outcome)
+}
+
+// Options are the parts of a Worker. All of them are needed.
+type Options struct {
+	Decoder  *query.Decoder
+	Unsealer *card.Unsealer
+	Policies map[query.Lane]decide.Policy
+	Pacer    Pacer
+	Caller   Caller
+	Results  Results
+	Aside    Aside
+	Observer Observer
+	// Build names the worker's version in dead letters.
+	Build string
+}
+
+// Worker handles queries. It may be used by many goroutines.
+type Worker struct {
+	Options
+}
+
+// New returns a worker made of the given parts.
+func New(options Options) *Worker { return &Worker{Options: options} }
+
+// releaseDelay is how long a query that was interrupted rests before somebody takes it up again.
+const releaseDelay = time.Second
+
+// Handle takes one delivery from its bytes to its settlement. When it returns with Done, everything the query needed is stored and
+// the message can be acked; otherwise nothing was lost and the message must be delivered again.
+func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Settlement {
+	c := newCase(delivery)
+	err := w.ask(ctx, c)
+	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
+	stored := w.store(ctx, c, verdict)
+	w.Observer.Observe(c.outcome(verdict, stored == nil))
+	if stored != nil {
+		return decide.Settlement{After: releaseDelay}
+	}
+	return decide.Settlement{Done: true}
+}
+
+// ask is the way to the answer: decode, decide, unseal, pace, call.
+func (w *Worker) ask(ctx context.Context, c *work) (err error) {
+	defer c.recoverPanic(&err)
+	if err := w.decode(c); err != nil {
+		return err
+	}
+	if err := w.alreadyAnswered(ctx, c); err != nil {
+		return err
+	}
+	if err := decide.Plan(w.policy(c), c.query, c.facts()); err != nil {
+		return err
+	}
+	if err := w.unseal(c); err != nil {
+		return err
+	}
+	ctx, cancel := withDeadline(ctx, c.query.Expires)
+	defer cancel()
+	if err := w.pace(ctx, c); err != nil {
+		return err
+	}
+	answer, attempts, err := w.Caller.Call(ctx, c.query, c.card)
+	c.attempts = append(c.attempts, attempts...)
+	c.called(attempts)
+	c.answer = answer
+	return err
+}
+
+// alreadyAnswered spends a look at the results before a call, if the message was delivered before.
+func (w *Worker) alreadyAnswered(ctx context.Context, c *work) error {
+	if c.delivery.Number <= 1 {
+		return nil
+	}
+	answered, err := w.Results.Answered(ctx, c.query)
+	if err != nil {
+		return fault.Because("look for result", fault.Interrupted, fault.Stopped, err)
+	}
+	if answered {
+		return fault.New("look for result", fault.Duplicate, fault.AlreadyAnswered)
+	}
+	return nil
+}
+
+// unseal opens the query's card data, if its provider needs any.
+func (w *Worker) unseal(c *work) error {
+	if c.query.UnionPay == nil {
+		return nil
+	}
+	binding := card.Binding{ID: c.query.ID, Source: c.query.Source, Type: query.TypeRequested}
+	details, err := w.Unsealer.Unseal(c.query.UnionPay.Data.Reveal(), binding)
+	if err != nil {
+		return err
+	}
+	fingerprint, keyID := w.Unsealer.Ring.Fingerprint(details.Number)
+	c.card = details
+	c.cardRef = &query.CardRef{Fingerprint: fingerprint, KeyID: keyID, LastFour: details.Number.LastFour()}
+	return nil
+}
+
+// pace waits for the upstream's rate. A query that expires while it waits was never asked.
+func (w *Worker) pace(ctx context.Context, c *work) error {
+	began := time.Now()
+	err := w.Pacer.Wait(ctx, c.query)
+	c.waited = time.Since(began)
+	if err != nil && expired(c.query, time.Now()) {
+		return fault.Because("wait for pace", fault.Expired, fault.DeadlinePassed, err)
+	}
+	return err
+}
+
+func expired(q *query.Query, now time.Time) bool {
+	return !q.Expires.IsZero() && !now.Before(q.Expires)
+}
+
+func withDeadline(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	if deadline.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline)
+}
+
+// policy returns the policy of the case's lane. A query whose lane could not be read gets the zero policy: it is malformed.
+func (w *Worker) policy(c *work) decide.Policy { return w.Policies[c.query.Lane] }
+
+// work is one delivery on its way: what was read of it and what happened to it so far.
+type work struct {
+	delivery query.Delivery
+	// original is the message as its publisher wrote it, also if it came as a scheduled retry.
+	original query.Original
+	origin   query.Origin
+	query    *query.Query
+	card     *card.Details
+	cardRef  *query.CardRef
+	answer   query.Answer
+	attempts []query.Attempt
+	received time.Time
+	started  time.Time
+	rounds   int
+	revision int
+	calling  time.Duration
+	waited   time.Duration
+	stack    string
+	jitter   float64
+	// nameless tells that the message's identity could not be read, so that no result can be addressed to whoever asked.
+	nameless bool
+}
+
+func newCase(delivery query.Delivery) *work {
+	return &work{
+		delivery: delivery, query: &query.Query{}, received: delivery.Stored, started: time.Now(),
+		jitter: rand.Float64(), //nolint:gosec // It spreads retries; nobody gains by guessing it.
+	}
+}
+
+func (c *work) facts() decide.Facts {
+	return decide.Facts{
+		Now: time.Now(), Received: c.received, Deliveries: c.delivery.Number,
+		Attempts: c.attempts, Rounds: c.rounds, Jitter: c.jitter,
+	}
+}
+
+func (c *work) called(attempts []query.Attempt) {
+	for _, attempt := range attempts {
+		c.calling += time.Duration(attempt.Milliseconds) * time.Millisecond
+	}
+}
+
+// recoverPanic turns a panic into a fault and an attempt, so that a query that makes the worker panic is set aside after a few
+// rounds. The panic's value is dropped: it could hold card data.
+func (c *work) recoverPanic(err *error) {
+	if recover() == nil {
+		return
+	}
+	c.stack = string(debug.Stack())
+	c.attempts = append(c.attempts, query.Attempt{At: time.Now(), Kind: fault.Unknown.String(), Code: fault.Panicked})
+	*err = fault.New("handle query", fault.Unknown, fault.Panicked)
+}
+
+func (c *work) outcome(verdict decide.Verdict, settled bool) decide.Outcome {
+	outcome := decide.Outcome{
+		Query: c.query, Verdict: verdict, Received: c.received, Started: c.started, Finished: time.Now(),
+		Attempts: c.attempts, Deliveries: c.delivery.Number, Waited: c.waited, Settled: settled, Stack: c.stack,
+	}
+	if verdict.Action == decide.Complete {
+		outcome.Answer = &c.answer
+	}
+	return outcome
+}
