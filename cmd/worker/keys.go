@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/strict"
+)
+
+// keysCommand makes keys.
+type keysCommand struct {
+	New newKeysCommand `cmd:"" help:"Make a key pair for sealed card data and a key for fingerprints."`
+}
+
+// newKeysCommand makes a new key pair and fingerprint key.
+type newKeysCommand struct {
+	Dir  string `default:"keys" help:"Directory for the files; nothing in it is overwritten."`
+	JSON bool   `help:"Print JSON."`
+}
+
+// Help returns the example of the command.
+func (newKeysCommand) Help() string {
+	return `Writes three JWK files: the private key and the fingerprint key for the workers (keep them secret, give every
+worker the same ones), and the public key for publishers.
+
+Example:
+  worker keys new --dir keys`
+}
+
+// Run makes the keys.
+func (c *newKeysCommand) Run(t *terminal) error {
+	files, err := card.NewKeys(c.Dir, time.Now())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return t.printJSON(map[string]string{"private": files[0], "public": files[1], "fingerprint": files[2]})
+	}
+	return t.print(fmt.Sprintf("private key      %s\npublic key       %s  (for publishers)\nfingerprint key  %s", files[0], files[1], files[2]))
+}
+
+// sealCommand seals card data.
+type sealCommand struct {
+	PublicKey string `required:"" placeholder:"FILE" help:"The worker's public key (JWK)."`
+	Source    string `required:"" help:"CloudEvents source of the query that will carry it."`
+	ID        string `required:"" help:"CloudEvents id of the query that will carry it."`
+}
+
+// Help returns the example of the command.
+func (sealCommand) Help() string {
+	return `Reads {"userToken": ..., "cardNo": ..., "mobile": ...} from standard input and prints the sealed text (a compact
+JWE), which is the "data" member of a query for unionpay. It is bound to that query's id and source.
+
+Example:
+  worker seal --public-key keys/20260102-030405-0a1b2c3d.public.jwk --source urn:shop:checkout --id order-42 < card.json`
+}
+
+// maxSealInput bounds the input of seal in bytes.
+const maxSealInput = 4 << 10
+
+// Run seals the data on standard input.
+func (c *sealCommand) Run(t *terminal) error {
+	sealer, err := card.LoadSealer(c.PublicKey)
+	if err != nil {
+		return err
+	}
+	input, err := io.ReadAll(io.LimitReader(t.stdin, maxSealInput+1))
+	if err != nil {
+		return fmt.Errorf("read standard input: %w", err)
+	}
+	var data struct {
+		UserToken string `json:"userToken"`
+		CardNo    string `json:"cardNo"`
+		Mobile    string `json:"mobile"`
+	}
+	if len(input) > maxSealInput || strict.ReadExactly(bytes.TrimSpace(input), &data) != nil || data.UserToken == "" {
+		return fmt.Errorf(`%w: standard input must be JSON with "userToken", "cardNo" and, if wanted, "mobile", all text`, errUsage)
+	}
+	number, err := card.ParseNumber(data.CardNo)
+	if err != nil {
+		return fmt.Errorf("%w: cardNo is not a card number: it must have 13 to 19 digits and a right check digit", errUsage)
+	}
+	sealed, err := sealer.SealDetails(
+		card.Details{UserToken: card.NewSecret(data.UserToken), Number: number, Mobile: card.NewSecret(data.Mobile)},
+		card.Binding{ID: c.ID, Source: c.Source, Type: query.TypeRequested})
+	if err != nil {
+		return err
+	}
+	return t.print(sealed)
+}

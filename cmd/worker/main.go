@@ -1,0 +1,166 @@
+// Command worker asks card schemes for instant discounts on behalf of order pipelines: it takes queries from NATS JetStream, calls the
+// upstreams and publishes the results. Its subcommands run it, set up its broker, and ask, read and check by hand.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/fault"
+)
+
+// version is set when a release is built.
+var version = ""
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitNo          = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// Errors that choose an exit code.
+var (
+	errNo    = errors.New("no")
+	errUsage = errors.New("usage")
+)
+
+// cli is the command line.
+type cli struct {
+	Run   runCommand   `cmd:"" help:"Run the service."`
+	Demo  demoCommand  `cmd:"" help:"Run the whole thing on this machine, with simulated upstreams, and show what it does."`
+	Setup setupCommand `cmd:"" help:"Show, or make, the streams, consumers and buckets that the worker needs."`
+
+	Ask     askCommand     `cmd:"" help:"Publish one query and wait for its result."`
+	Result  resultCommand  `cmd:"" help:"Read the stored result of a query."`
+	Seal    sealCommand    `cmd:"" help:"Seal card data from standard input for a query."`
+	Keys    keysCommand    `cmd:"" help:"Make keys."`
+	Sandbox sandboxCommand `cmd:"" help:"Run the two simulated upstreams alone."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+const description = `Asks card schemes for instant discounts: queries come from NATS JetStream, results go back there.
+
+Try it with: worker demo
+
+Exit codes: 0 ok; 1 the answer was no; 2 wrong usage or configuration; 3 could not reach what it needs.`
+
+// terminal is what a command talks to.
+type terminal struct {
+	ctx     context.Context //nolint:containedctx // It is the one context of the one command of this process.
+	environ []string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run runs one command line and returns its exit code. A first signal ends the command's context, a second one ends the process.
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	release := context.AfterFunc(ctx, stop) // From then on a signal does what it does to any process.
+	defer release()
+	t := &terminal{ctx: ctx, environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
+
+	exited := -1
+	parser, err := kong.New(&cli{}, kong.Name("worker"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "worker:", err)
+		return exitUsage
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "worker: %v\nRun `worker --help` or `worker <command> --help`.\n", err)
+		return exitUsage
+	}
+	return t.exitCode(parsed.Run(t))
+}
+
+// exitCode prints an error and returns the exit code for it.
+func (t *terminal) exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if !errors.Is(err, errNo) || err.Error() != errNo.Error() {
+		_, _ = fmt.Fprintln(t.stderr, "worker:", err)
+	}
+	switch {
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case fault.CodeOf(err) == fault.BrokerUnreachable || fault.CodeOf(err) == fault.BrokerRefused:
+		return exitUnreachable
+	default:
+		return exitNo
+	}
+}
+
+// configFlag is the flag of every command that needs the configuration.
+type configFlag struct {
+	Config string `short:"c" placeholder:"FILE" help:"Configuration file; without one, the defaults and DISCOUNT_ variables hold."`
+}
+
+// load reads and checks the configuration.
+func (f configFlag) load(t *terminal) (config.Config, error) {
+	c, err := config.Load(f.Config, t.environ)
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		return config.Config{}, fmt.Errorf("%w: configuration: %w", errUsage, err)
+	}
+	return c, nil
+}
+
+// printJSON prints v as one JSON value.
+func (t *terminal) printJSON(v any) error {
+	b, err := json.Marshal(v, json.Deterministic(true), jsontext.WithIndent("  "))
+	if err != nil {
+		return fmt.Errorf("encode output: %w", err)
+	}
+	return t.print(string(b))
+}
+
+// print prints one line.
+func (t *terminal) print(line string) error {
+	if _, err := fmt.Fprintln(t.stdout, line); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+// buildVersion returns the version of this build: the one that was set, or what the Go toolchain recorded.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "dev"
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
+			return "dev-" + setting.Value[:12]
+		}
+	}
+	return "dev"
+}

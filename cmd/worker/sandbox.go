@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"discountquery.example/worker/internal/upstream/sandbox"
+)
+
+// sandboxCommand runs the simulated upstreams.
+type sandboxCommand struct {
+	EasyPay  string `name:"easypay" default:"127.0.0.1:9101" help:"Address of the simulated EasyPay; empty for none."`
+	UnionPay string `name:"unionpay" default:"127.0.0.1:9102" help:"Address of the simulated UnionPay; empty for none."`
+	Admin    string `default:"127.0.0.1:9100" help:"Address to read counts and change faults; empty for none."`
+	Keys     string `default:"sandbox-keys" help:"Directory of the UnionPay keys of both sides; made if it is missing."`
+	Faults   string `help:"Faults, such as easypay:status=503@0.1,unionpay:latency=1s."`
+	Seed     uint64 `default:"1" help:"Seed of everything that is drawn by chance."`
+}
+
+// Help returns the grammar of faults and the example of the command.
+func (sandboxCommand) Help() string {
+	return sandbox.FaultHelp() + `
+Example:
+  worker sandbox --faults 'easypay:status=503@0.1,unionpay:latency=50ms-2s'`
+}
+
+// Run serves the upstreams until a signal comes.
+func (c *sandboxCommand) Run(t *terminal) error {
+	faults, err := sandbox.ParseFaults(c.Faults)
+	if err != nil {
+		return fmt.Errorf("%w: --faults: %w", errUsage, err)
+	}
+	keys, err := sandboxKeys(c.Keys)
+	if err != nil {
+		return err
+	}
+	upstreams := sandbox.New(sandbox.Options{Seed: c.Seed, UnionPay: keys.UnionPay()})
+	if err := upstreams.SetFaults(faults); err != nil {
+		return fmt.Errorf("%w: --faults: %w", errUsage, err)
+	}
+	running, err := upstreams.Start(t.ctx, sandbox.Listen{EasyPay: c.EasyPay, UnionPay: c.UnionPay, Admin: c.Admin})
+	if err != nil {
+		return err
+	}
+	if err := t.print(c.settings(running, keys)); err != nil {
+		return err
+	}
+	<-t.ctx.Done()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), 5*time.Second)
+	defer cancel()
+	return running.Close(ctx)
+}
+
+// sandboxKeys loads the keys in dir, or makes them.
+func sandboxKeys(dir string) (sandbox.Keys, error) {
+	keys, err := sandbox.LoadKeys(dir)
+	if !errors.Is(err, os.ErrNotExist) {
+		return keys, err
+	}
+	if keys, err = sandbox.NewKeys(); err != nil {
+		return keys, err
+	}
+	return keys, keys.WriteTo(dir)
+}
+
+// settings returns the part of a worker's configuration that reaches the sandbox, ready to be pasted.
+func (c *sandboxCommand) settings(running *sandbox.Running, keys sandbox.Keys) string {
+	dir, err := filepath.Abs(c.Keys)
+	if err != nil {
+		dir = c.Keys
+	}
+	return fmt.Sprintf(`# The sandbox runs. Counts: %s/stats  Faults: PUT %s/faults
+# A worker reaches it with:
+providers:
+  easypay:
+    base_url: %s
+    mall_id: T5102001
+  unionpay:
+    enabled: true
+    base_url: %s
+    path: %s
+    proc_type: "01"
+    sign_cert_id: "001"
+    enc_cert_id: "002"
+    ins_code: "100120156"
+    app_id: "%s"
+    pid: "1234567890"
+    jws:
+      kid: "%s"
+      private_key_file: %s
+    response:
+      key_files:
+        "%s": %s
+    encryption:
+      kid: "%s"
+      public_key_file: %s`,
+		running.AdminURL(), running.AdminURL(), running.EasyPayURL(), running.UnionPayURL(), sandbox.UnionPayPath, sandbox.DefaultAppID,
+		keys.ClientSignKid, filepath.Join(dir, "client-sign.key.pem"),
+		keys.UPISignKid, filepath.Join(dir, "upi-sign.pub.pem"),
+		keys.UPIEncryptKid, filepath.Join(dir, "upi-encrypt.pub.pem"))
+}

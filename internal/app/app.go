@@ -1,0 +1,295 @@
+// Package app builds the worker out of its rooms, starts it and stops it in reverse order. It decides nothing about a query.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"discountquery.example/worker/internal/broker"
+	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/consumer"
+	"discountquery.example/worker/internal/publish"
+	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/telemetry"
+	"discountquery.example/worker/internal/upstream"
+	"discountquery.example/worker/internal/worker"
+)
+
+// Options say what to build.
+type Options struct {
+	// Config must be valid.
+	Config config.Config
+	// Build names the version, for dead letters and metrics.
+	Build string
+	// Log is where log lines go.
+	Log io.Writer
+}
+
+// App is a worker that was built and can run once.
+type App struct {
+	Options
+
+	lifecycle  lifecycle
+	log        *zap.Logger
+	metrics    *telemetry.Metrics
+	health     *telemetry.Health
+	subjects   query.Subjects
+	topology   broker.Topology
+	broker     *Broker
+	transports []*upstream.Transport
+	consumers  []*consumer.Consumer
+	admin      net.Listener
+}
+
+// New builds a worker: it connects, checks the broker, reads the keys and binds to the consumers. With an empty nats.url it starts the
+// embedded server and applies the topology there. What it has started is stopped again if a later step fails.
+//
+// The long list of steps is the order in which a worker comes up, and that is why it stands in one place.
+func New(ctx context.Context, options Options) (*App, error) {
+	a := &App{Options: options, subjects: query.NewSubjects(options.Config.Prefix), topology: Topology(options.Config)}
+	steps := []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"log", a.startLog},
+		{"admin listener", a.listenAdmin},
+		{"broker", a.connectBroker},
+		{"consumers", a.buildConsumers},
+	}
+	for _, step := range steps {
+		if err := step.run(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("start %s: %w", step.name, err), a.lifecycle.stop(context.WithoutCancel(ctx)))
+		}
+	}
+	return a, nil
+}
+
+// ClientURL returns the URL at which publishers reach the broker.
+func (a *App) ClientURL() string { return a.broker.ClientURL() }
+
+// AdminAddr returns the address of the admin pages, "" if they are off.
+func (a *App) AdminAddr() string {
+	if a.admin == nil {
+		return ""
+	}
+	return a.admin.Addr().String()
+}
+
+// Problems returns what keeps the worker from being ready, by part.
+func (a *App) Problems() map[string]string { return a.health.Problems() }
+
+// Run serves until ctx ends, then stops in order: it takes no more queries, finishes those it holds within the configured grace, and
+// takes the rest down. Queries that are not finished by then are scheduled for another worker.
+func (a *App) Run(ctx context.Context) error {
+	a.log.Info("worker started", zap.String("build", a.Build), zap.String("nats", broker.RedactURL(a.broker.ClientURL())),
+		zap.Strings("providers", a.Config.Providers.Enabled()), zap.String("admin", a.AdminAddr()))
+	grace := a.Config.Shutdown.Grace
+	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	stopWaiting := context.AfterFunc(ctx, func() {
+		a.log.Info("worker stopping", zap.Duration("grace", grace))
+		a.health.Unready("worker", "stopping")
+		time.AfterFunc(grace*workShare/100, giveUp)
+	})
+	defer stopWaiting()
+
+	var loops sync.WaitGroup
+	for _, c := range a.consumers {
+		loops.Go(func() { c.Run(ctx, work) })
+	}
+	a.health.Ready("worker")
+	loops.Wait()
+	down, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace*(100-workShare)/100)
+	defer cancel()
+	a.log.Info("worker stopped")
+	return a.lifecycle.stop(down)
+}
+
+// workShare is the part of the grace, in percent, that queries under way get to finish. The rest is for scheduling what did not finish
+// and for closing the connections.
+const workShare = 80
+
+// Close takes down a worker that was built and never run.
+func (a *App) Close(ctx context.Context) error { return a.lifecycle.stop(ctx) }
+
+func (a *App) startLog(context.Context) error {
+	log, flush, err := telemetry.NewLog(a.Options.Log, a.Config.Log.Level, a.Config.Log.Format)
+	if err != nil {
+		return err
+	}
+	a.log = log
+	a.lifecycle.onStop("log", func(context.Context) error { flush(); return nil })
+	var providers []query.Provider
+	for _, name := range a.Config.Providers.Enabled() {
+		providers = append(providers, query.Provider(name))
+	}
+	a.metrics = telemetry.NewMetrics(a.Build, providers)
+	a.health = telemetry.NewHealth("worker", "broker")
+	return nil
+}
+
+func (a *App) listenAdmin(ctx context.Context) error {
+	if a.Config.Admin.Listen == "" {
+		return nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.Config.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("%w (change admin.listen, or set it to \"\" for none)", err)
+	}
+	a.admin = listener
+	server := telemetry.NewAdmin(a.health, a.metrics.Registry())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error("admin pages ended", zap.Error(err))
+		}
+	})
+	a.lifecycle.onStop("admin pages", func(ctx context.Context) error {
+		defer serving.Wait()
+		return errors.Join(server.Shutdown(ctx), server.Close())
+	})
+	return nil
+}
+
+// connectBroker connects and checks that the broker is what the worker needs.
+func (a *App) connectBroker(ctx context.Context) error {
+	connected, err := OpenBroker(ctx, a.Config, BrokerOptions{
+		Serve:   true,
+		OnEvent: a.brokerEvent,
+		OnLog:   func(level, text string) { a.log.Debug("embedded server", zap.String("level", level), zap.String("text", text)) },
+	})
+	if err != nil {
+		return err
+	}
+	a.broker = connected
+	a.lifecycle.onStop("broker", connected.Close)
+	if err := connected.Prepare(ctx, a.topology); err != nil {
+		return err
+	}
+	a.health.Ready("broker")
+	return nil
+}
+
+// buildConsumers builds the way of a query and binds it to the durable consumers.
+func (a *App) buildConsumers(ctx context.Context) error {
+	handler, err := a.buildWorker(ctx)
+	if err != nil {
+		return err
+	}
+	for _, binding := range a.topology.Consumers() {
+		bound, err := consumer.Bind(ctx, consumer.Options{
+			JS: a.broker.JS, Stream: binding.Stream, Name: binding.Config.Name, Slots: a.slots(binding),
+			PullExpiry: a.Config.Consumer.PullExpiry, AckTimeout: a.Config.NATS.RequestTimeout,
+			Handler: handler, OnEvent: a.consumerEvent,
+		})
+		if err != nil {
+			return err
+		}
+		a.consumers = append(a.consumers, bound)
+	}
+	return nil
+}
+
+// slots returns how many messages one loop holds. Retries get a quarter of their lane's slots for themselves, so that a fresh backlog
+// can't keep them waiting, nor they it.
+func (a *App) slots(binding broker.Binding) int {
+	lane := a.Config.Lanes.Bulk
+	if binding.Lane == string(query.Interactive) {
+		lane = a.Config.Lanes.Interactive
+	}
+	if binding.Stream == a.topology.Names().Retries() {
+		return max(lane.Slots/4, 1)
+	}
+	return lane.Slots
+}
+
+func (a *App) buildWorker(ctx context.Context) (*worker.Worker, error) {
+	ring, err := card.LoadRing(a.Config.Cards.KeysDir)
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := query.NewDecoder(a.subjects)
+	if err != nil {
+		return nil, err
+	}
+	callers, pace, err := a.buildCallers()
+	if err != nil {
+		return nil, err
+	}
+	names := a.topology.Names()
+	publisher, err := publish.New(ctx, publish.Options{
+		JS: a.broker.JS, Subjects: a.subjects, ResultStream: names.Results(), DeadStream: names.Dead(), RetryStream: names.Retries(),
+		Timeout: a.Config.NATS.RequestTimeout, OnTrouble: a.storeTrouble,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return worker.New(worker.Options{
+		Decoder:  decoder,
+		Unsealer: &card.Unsealer{Ring: ring, AcceptPlain: a.Config.Cards.AcceptPlain, MaxSealed: int(a.Config.Cards.MaxSealedBytes)},
+		Policies: policies(a.Config), Pacer: pace, Caller: callers, Results: publisher, Aside: publisher,
+		Observer: telemetry.NewRecorder(a.log, a.metrics), Build: a.Build,
+	}), nil
+}
+
+func (a *App) brokerEvent(event broker.Event) {
+	a.metrics.BrokerEvent(string(event.Kind))
+	fields := []zap.Field{zap.String("event", string(event.Kind)), zap.String("subject", event.Subject), zap.String("server", event.Server)}
+	switch event.Kind {
+	case broker.EventReconnected:
+		a.health.Ready("broker")
+		a.log.Info("broker", fields...)
+		return
+	case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
+		a.health.Unready("broker", string(event.Kind))
+	case broker.EventPublishDenied, broker.EventSubscribeDenied:
+		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
+	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
+	}
+	a.log.Warn("broker", fields...)
+}
+
+func (a *App) consumerEvent(event consumer.Event) {
+	a.metrics.ConsumerEvent(event.Consumer, string(event.What))
+	switch event.What {
+	case consumer.Pulling:
+		a.health.Ready(event.Consumer)
+	case consumer.PullFailed, consumer.Gone:
+		a.health.Unready(event.Consumer, string(event.What))
+		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
+	case consumer.AckFailed, consumer.HeartbeatFailed:
+		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
+	}
+}
+
+func (a *App) storeTrouble(what string, err error) {
+	a.metrics.StoreTrouble(what)
+	a.log.Warn("write not confirmed, trying again", zap.String("write", what), brokerError(err))
+}
+
+// brokerError returns the log field of an error of the broker: the server's code where there is one, else one of the client's own
+// words. The server's descriptions can repeat what a publisher wrote.
+func brokerError(err error) zap.Field {
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return zap.Uint16("server_code", uint16(refused.ErrorCode))
+	}
+	for _, known := range []error{
+		context.DeadlineExceeded, jetstream.ErrNoHeartbeat, jetstream.ErrConsumerDeleted, jetstream.ErrConsumerNotFound,
+		jetstream.ErrNoStreamResponse, jetstream.ErrConsumerLeadershipChanged, jetstream.ErrConnectionClosed,
+	} {
+		if errors.Is(err, known) {
+			return zap.String("error", known.Error())
+		}
+	}
+	return zap.String("error", fmt.Sprintf("%T", err))
+}

@@ -1,0 +1,214 @@
+// Package demo runs the whole thing on one machine: an embedded broker, both sandbox upstreams, a worker and a sample publisher. It shows
+// what the service does and must never be part of a running one.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"discountquery.example/worker/internal/app"
+	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/client"
+	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/upstream/sandbox"
+)
+
+// Options say what to show.
+type Options struct {
+	// Queries is how many queries the publisher asks.
+	Queries int
+	// Keep is a directory that holds the store, the keys and the log afterwards; "" means a temporary one.
+	Keep string
+	// Build names the worker's version.
+	Build string
+	// OnProgress is told the state of things every now and then. It may be nil.
+	OnProgress func(Progress)
+}
+
+// Progress is how far a demo is.
+type Progress struct {
+	Sent      int
+	Completed int
+	Failed    int
+	Of        int
+}
+
+// Summary is what a demo did.
+type Summary struct {
+	Sent          int     `json:"sent"`
+	Completed     int     `json:"completed"`
+	Failed        int     `json:"failed"`
+	Dead          int     `json:"dead"`
+	Duplicates    int     `json:"duplicates"`
+	Missing       int     `json:"missing"`
+	UpstreamCalls uint64  `json:"upstreamCalls"`
+	P50           float64 `json:"p50Ms"`
+	P99           float64 `json:"p99Ms"`
+	Seconds       float64 `json:"seconds"`
+	// Kept is the directory that was kept, if one was asked for.
+	Kept string `json:"kept,omitempty"`
+}
+
+// OK tells whether every query ended in exactly one result.
+func (s Summary) OK() bool { return s.Missing == 0 && s.Duplicates == 0 }
+
+// patience is how long a demo waits for the last results.
+const patience = 90 * time.Second
+
+// faults make the sandbox a little like the world: answers take their time and a few calls fail.
+const faults = "*:latency=5ms-40ms,*:status=503@0.02,easypay:reset@0.01,unionpay:wrongecho@0.01"
+
+// demo is one run.
+type demo struct {
+	Options
+
+	dir      string
+	upstream *sandbox.Running
+	sandbox  *sandbox.Sandbox
+	config   config.Config
+	ring     *card.Ring
+}
+
+// Run runs a demo and returns its summary. It leaves nothing behind but the directory asked for.
+func Run(ctx context.Context, options Options) (summary Summary, err error) {
+	d := &demo{Options: options}
+	if err := d.makeDir(); err != nil {
+		return Summary{}, err
+	}
+	if options.Keep == "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	}
+	if err := d.startSandbox(ctx); err != nil {
+		return Summary{}, err
+	}
+	defer func() { err = errors.Join(err, d.upstream.Close(context.WithoutCancel(ctx))) }()
+	log, err := os.OpenFile(filepath.Join(d.dir, "worker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return Summary{}, fmt.Errorf("open log: %w", err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	return d.serve(ctx, log)
+}
+
+// serve runs the worker while the publisher asks.
+func (d *demo) serve(ctx context.Context, log io.Writer) (summary Summary, err error) {
+	service, err := app.New(ctx, app.Options{Config: d.config, Build: d.Build, Log: log})
+	if err != nil {
+		return Summary{}, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var ended sync.WaitGroup
+	var failed error
+	ended.Go(func() { failed = service.Run(running) })
+	defer func() {
+		stop()
+		ended.Wait()
+		err = errors.Join(err, failed)
+	}()
+	summary, err = d.ask(ctx, service.ClientURL())
+	stats := d.sandbox.Stats()
+	for _, provider := range stats.Providers {
+		summary.UpstreamCalls += provider.Arrivals
+	}
+	summary.Kept = d.Keep
+	return summary, err
+}
+
+func (d *demo) makeDir() error {
+	if d.Keep == "" {
+		dir, err := os.MkdirTemp("", "discount-demo-")
+		if err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+		d.dir = dir
+		return nil
+	}
+	entries, err := os.ReadDir(d.Keep)
+	if err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s is not empty: give --keep a new directory", d.Keep)
+	}
+	if err := os.MkdirAll(d.Keep, 0o700); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	d.dir = d.Keep
+	return nil
+}
+
+// startSandbox starts both upstreams and makes the configuration that reaches them.
+func (d *demo) startSandbox(ctx context.Context) error {
+	keys, err := sandbox.NewKeys()
+	if err != nil {
+		return err
+	}
+	keyDir := filepath.Join(d.dir, "upi")
+	if err := keys.WriteTo(keyDir); err != nil {
+		return err
+	}
+	d.sandbox = sandbox.New(sandbox.Options{Seed: 1, UnionPay: keys.UnionPay()})
+	plan, err := sandbox.ParseFaults(faults)
+	if err != nil {
+		return err
+	}
+	if err := d.sandbox.SetFaults(plan); err != nil {
+		return err
+	}
+	d.upstream, err = d.sandbox.Start(ctx, sandbox.Listen{EasyPay: "127.0.0.1:0", UnionPay: "127.0.0.1:0"})
+	if err != nil {
+		return err
+	}
+	if _, err := card.NewKeys(filepath.Join(d.dir, "keys"), time.Now()); err != nil {
+		return errors.Join(err, d.upstream.Close(ctx))
+	}
+	if d.ring, err = card.LoadRing(filepath.Join(d.dir, "keys")); err != nil {
+		return errors.Join(err, d.upstream.Close(ctx))
+	}
+	d.config = configure(d.dir, keys, d.upstream)
+	return nil
+}
+
+// configure returns the configuration of the demo's worker.
+func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.Config {
+	c := config.Default()
+	c.DataDir = filepath.Join(dir, "store")
+	c.Embedded.Listen, c.Embedded.SyncAlways = "127.0.0.1:0", false
+	c.Consumer.PullExpiry = 2 * time.Second
+	c.Cards.KeysDir = filepath.Join(dir, "keys")
+	c.Admin.Listen = ""
+	c.Log.Format = "console"
+	fast := config.Pace{Rate: config.Rate{Calls: 500, Per: time.Second}, Burst: 50}
+	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), fast
+	c.Providers.EasyPay.MallID = demoMall
+	UnionPay(&c.Providers.UnionPay, filepath.Join(dir, "upi"), keys, upstream.UnionPayURL())
+	c.Providers.UnionPay.Pace = fast
+	return c
+}
+
+// UnionPay sets a configuration to the sandbox at url, with the keys written to dir.
+func UnionPay(c *config.UnionPay, dir string, keys sandbox.Keys, url string) {
+	c.Enabled, c.BaseURL, c.Path = true, config.URL(url), sandbox.UnionPayPath
+	c.ProcType, c.SignCertID, c.EncCertID, c.InsCode, c.AppID, c.PID = "01", "001", "002", "100120156", sandbox.DefaultAppID, "1234567890"
+	c.JWS.KID, c.JWS.PrivateKeyFile = keys.ClientSignKid, filepath.Join(dir, "client-sign.key.pem")
+	c.Response.KeyFiles = map[string]string{keys.UPISignKid: filepath.Join(dir, "upi-sign.pub.pem")}
+	c.Encryption.KID, c.Encryption.PublicKeyFile = keys.UPIEncryptKid, filepath.Join(dir, "upi-encrypt.pub.pem")
+}
+
+// publisher returns the demo's publisher on its own connection.
+func (d *demo) publisher(ctx context.Context, url string) (*app.Broker, *client.Client, error) {
+	c := d.config
+	c.NATS.URL, c.NATS.Name = config.URL(url), "demo-publisher"
+	connected, err := app.OpenBroker(ctx, c, app.BrokerOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return connected, client.New(client.Options{
+		Conn: connected.Conn, JS: connected.JS, Subjects: query.NewSubjects(c.Prefix), Name: "demo",
+		ResultStream: app.Topology(c).Names().Results(), Sealer: d.ring.Sealer(),
+	}), nil
+}
