@@ -43,6 +43,7 @@ type cli struct {
 	Demo  demoCommand  `cmd:"" help:"Run the whole thing on this machine, with simulated upstreams, and show what it does."`
 	Setup setupCommand `cmd:"" help:"Show, or make, the streams, consumers and buckets that the worker needs."`
 
+	Check   checkCommand   `cmd:"" help:"Check configuration, keys, broker and upstreams, and say what to do about each problem."`
 	Ask     askCommand     `cmd:"" help:"Publish one query and wait for its result."`
 	Result  resultCommand  `cmd:"" help:"Read the stored result of a query."`
 	Seal    sealCommand    `cmd:"" help:"Seal card data from standard input for a query."`

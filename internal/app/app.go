@@ -166,7 +166,9 @@ func (a *App) connectBroker(ctx context.Context) error {
 	connected, err := OpenBroker(ctx, a.Config, BrokerOptions{
 		Serve:   true,
 		OnEvent: a.brokerEvent,
-		OnLog:   func(level, text string) { a.log.Debug("embedded server", zap.String("level", level), zap.String("text", text)) },
+		OnLog: func(level, text string) {
+			a.log.Debug("embedded server", zap.String("level", level), zap.String("text", text))
+		},
 	})
 	if err != nil {
 		return err

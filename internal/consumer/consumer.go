@@ -97,25 +97,37 @@ func Bind(ctx context.Context, options Options) (*Consumer, error) {
 }
 
 // Run pulls and handles messages until take ends, then waits until every message that is held is settled. work is the context of
-// the handlers: ending it makes them give up. Run returns when both are done.
-func (c *Consumer) Run(take, work context.Context) error {
+// the handlers: ending it makes them give up.
+func (c *Consumer) Run(take, work context.Context) {
+	var background sync.WaitGroup
+	beating, stopBeating := context.WithCancel(context.WithoutCancel(work))
+	defer background.Wait()
+	defer stopBeating()
+	background.Go(func() { c.held.run(beating) })
+
+	// Each slot is a goroutine that stays: its stack has grown to what a query needs after the first one.
+	messages := make(chan jetstream.Msg, c.Slots)
 	var handlers sync.WaitGroup
-	heartbeat, stopHeartbeat := context.WithCancel(context.WithoutCancel(work))
-	var beating sync.WaitGroup
-	beating.Go(func() { c.held.run(heartbeat) })
+	for range c.Slots {
+		handlers.Go(func() {
+			for message := range messages {
+				c.handle(work, message)
+				c.release(1)
+			}
+		})
+	}
+	defer handlers.Wait()
+	defer close(messages)
+
 	for take.Err() == nil {
 		slots := c.acquire(take)
 		if slots == 0 {
-			break
+			return
 		}
-		used, err := c.pull(work, slots, &handlers)
+		used, err := c.pull(slots, messages)
 		c.release(slots - used)
 		c.pulled(take, err)
 	}
-	handlers.Wait()
-	stopHeartbeat()
-	beating.Wait()
-	return nil
 }
 
 // acquire takes a slot, and with it all others that are free now. It returns 0 when take ends first.
@@ -140,29 +152,26 @@ func (c *Consumer) release(count int) {
 	}
 }
 
-// pull asks for as many messages as there are slots and starts a handler for each that comes. It returns how many slots it used.
+// pull asks for as many messages as there are slots and hands over each that comes. It returns how many slots it used.
 //
 // A pull that waits is never cancelled: messages on their way to it would be lost until their ack wait is over, and would count
 // as if their holder had crashed. A stopping worker waits for its pulls to expire instead.
-func (c *Consumer) pull(work context.Context, slots int, handlers *sync.WaitGroup) (int, error) {
+func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
 	batch, err := c.consumer.Fetch(slots, jetstream.FetchMaxWait(c.PullExpiry), jetstream.FetchHeartbeat(pullHeartbeat))
 	if err != nil {
 		return 0, err
 	}
 	used := 0
 	for message := range batch.Messages() {
+		c.held.add(message)
+		messages <- message
 		used++
-		handlers.Go(func() {
-			defer c.release(1)
-			c.handle(work, message)
-		})
 	}
 	return used, batch.Error()
 }
 
-// handle takes one message from its delivery to its settlement, and keeps it held meanwhile.
+// handle takes one message from its delivery to its settlement. It is held meanwhile.
 func (c *Consumer) handle(work context.Context, message jetstream.Msg) {
-	c.held.add(message)
 	delivery, err := deliveryOf(message)
 	settlement := decide.Settlement{}
 	if err == nil {

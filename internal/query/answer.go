@@ -100,7 +100,7 @@ type Offer struct {
 	// Exhaustion is how much of the offer's budget is used, in percent, as an exact decimal; empty if not told.
 	Exhaustion string `json:"exhaustion,omitempty"`
 	// NearlyExhausted tells that the exhaustion is above the configured threshold: ask again right before paying.
-	NearlyExhausted bool `json:"nearlyExhausted,omitempty"`
+	NearlyExhausted bool `json:"nearlyExhausted,omitzero"`
 	// Rate is the percentage of a percentage offer, as an exact decimal; empty if not told.
 	Rate string `json:"rate,omitempty"`
 	// Cap is the largest discount of a percentage offer; nil if none is known.
@@ -138,7 +138,7 @@ type Response struct {
 	// Reference is the reference number of the attempt that was answered (UnionPay refNum).
 	Reference string `json:"reference,omitempty"`
 	// Status is the HTTP status.
-	Status int `json:"httpStatus,omitempty"`
+	Status int `json:"httpStatus,omitzero"`
 	// Dialect names the form of the response, where the upstream has several.
 	Dialect string `json:"dialect,omitempty"`
 }
@@ -172,31 +172,31 @@ func (a *Answer) Best() *Offer {
 const maxMessage = 200
 
 // CleanMessage returns an upstream's message fit for a result: valid UTF-8, without control characters, at most 200 bytes, and
-// with every run of 8 or more digits masked, because it could be part of a card number or a mobile.
+// with every run of 8 or more digits masked, because it could be part of a card number or a mobile. Spaces, dashes and what nobody
+// sees (control and format characters) do not end a run.
 func CleanMessage(text string) string {
 	var b strings.Builder
-	digits := 0
-	pending := ""
+	var run []rune // The digits that may have to be masked, and what stands between and behind them.
+	digits, end := 0, 0
 	flush := func() {
 		if digits >= 8 {
-			b.WriteString("***" + strings.Repeat(" ", len(pending)-len(strings.TrimRight(pending, " "))))
-		} else {
-			b.WriteString(pending)
+			b.WriteString("***")
+			run = run[end:]
 		}
-		digits, pending = 0, ""
+		b.WriteString(string(run))
+		run, digits, end = run[:0], 0, 0
 	}
 	for _, r := range strings.ToValidUTF8(text, "") {
 		switch {
+		case unicode.IsControl(r):
 		case unicode.IsDigit(r):
-			digits++
-			pending += string(r)
-		case digits > 0 && (r == ' ' || r == '-'):
-			pending += string(r)
+			run = append(run, r)
+			digits, end = digits+1, len(run)
+		case digits > 0 && unicode.In(r, unicode.Z, unicode.Pd, unicode.Cf):
+			run = append(run, r)
 		default:
 			flush()
-			if !unicode.IsControl(r) {
-				b.WriteRune(r)
-			}
+			b.WriteRune(r)
 		}
 	}
 	flush()

@@ -54,7 +54,7 @@ type Attempt struct {
 	// Upstream is the upstream's own code, where it sent one.
 	Upstream string `json:"upstreamCode,omitempty"`
 	// Status is the HTTP status, 0 if there was no response.
-	Status int `json:"httpStatus,omitempty"`
+	Status int `json:"httpStatus,omitzero"`
 }
 
 // Asked is the part of a query that events repeat: everything but its secrets.

@@ -57,8 +57,8 @@ func (r *Recorder) Observe(o decide.Outcome) {
 	fields := []zap.Field{
 		zap.String("key", o.Query.Key()), zap.String("provider", string(o.Query.Provider)), zap.String("lane", string(o.Query.Lane)),
 		zap.String("client", o.Query.Client), zap.Int("deliveries", o.Deliveries), zap.Int("attempts", len(o.Attempts)),
-		zap.Duration("age", o.Finished.Sub(o.Received)), zap.Duration("took", o.Finished.Sub(o.Started)),
-		zap.Duration("waited", o.Waited), zap.Bool("settled", o.Settled),
+		zap.Duration("age_s", o.Finished.Sub(o.Received)), zap.Duration("took_s", o.Finished.Sub(o.Started)),
+		zap.Duration("waited_s", o.Waited), zap.Bool("settled", o.Settled),
 	}
 	if o.Answer != nil {
 		fields = append(fields, zap.String("outcome", string(o.Answer.Outcome)), zap.Int("offers", len(o.Answer.Offers)),

@@ -49,6 +49,15 @@ type Transport struct {
 
 // NewTransport returns a transport, or an error if a certificate file can't be used.
 func NewTransport(options TransportOptions) (*Transport, error) {
+	config, err := TLSConfig(options)
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{options: options, tls: config}, nil
+}
+
+// TLSConfig returns the TLS configuration of connections to an upstream, or an error if a certificate file can't be used.
+func TLSConfig(options TransportOptions) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if options.CAFile != "" {
 		pem, err := os.ReadFile(options.CAFile)
@@ -67,7 +76,7 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 		}
 		config.Certificates = []tls.Certificate{certificate}
 	}
-	return &Transport{options: options, tls: config}, nil
+	return config, nil
 }
 
 // RoundTrip sends request over the current set of connections.

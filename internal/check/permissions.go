@@ -1,0 +1,62 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"discountquery.example/worker/internal/app"
+	"discountquery.example/worker/internal/broker"
+)
+
+// probeTimeout bounds one probe. A publish that is not allowed is never answered.
+const probeTimeout = 2 * time.Second
+
+// checkPermissions tries each right of the worker in a way that changes nothing: a publish that expects an impossible sequence is refused
+// by the stream if it is allowed to get there, and a pull that is no JSON is refused by the consumer.
+func checkPermissions(ctx context.Context, connected *app.Broker, topology broker.Topology, note noter) {
+	prefix := topology.Prefix
+	var denied []string
+	for stream, subject := range map[string]string{
+		topology.Names().Results(): prefix + ".result.check.none.none.failed",
+		topology.Names().Dead():    prefix + ".dead.check.none.none.malformed",
+		topology.Names().Retries(): prefix + ".retry.at.check",
+	} {
+		if !mayPublish(ctx, connected.JS, stream, subject) {
+			denied = append(denied, "publish "+subject)
+		}
+	}
+	for _, binding := range topology.Consumers() {
+		subject := "$JS.API.CONSUMER.MSG.NEXT." + binding.Stream + "." + binding.Config.Name
+		if !mayRequest(ctx, connected.Conn, subject) {
+			denied = append(denied, "publish "+subject)
+		}
+	}
+	if len(denied) > 0 {
+		note("permissions", Fail, "the broker did not answer; give this user the right to: %s", strings.Join(denied, "; "))
+		return
+	}
+	note("permissions", OK, "results, dead letters, retries and pulls are allowed")
+}
+
+// mayPublish tells whether a publish gets as far as the stream.
+func mayPublish(ctx context.Context, js jetstream.JetStream, stream, subject string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := js.Publish(ctx, subject, nil, jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequence(math.MaxInt64))
+	_, answered := errors.AsType[*jetstream.APIError](err)
+	return answered
+}
+
+// mayRequest tells whether a request is answered at all.
+func mayRequest(ctx context.Context, conn *nats.Conn, subject string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := conn.RequestWithContext(ctx, subject, []byte("{"))
+	return err == nil
+}
