@@ -1,7 +1,6 @@
 package schemas_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -30,33 +29,30 @@ func FuzzValidateQuery(f *testing.F) {
 			before := string(data)
 			err := b.set.ValidateQuery(provider, data)
 			require.Equal(t, before, string(data), "the data was changed")
-			var value any
 			if err == nil {
-				require.NoError(t, json.Unmarshal(data, &value))
+				require.NoError(t, json.Unmarshal(data, new(any)))
 				continue
 			}
-			var violation *schemas.Violation
-			require.ErrorAs(t, err, &violation)
-			if json.Unmarshal(data, &value) == nil {
-				requireSilent(t, violation, value)
-			}
+			requireSilent(t, err)
 		}
 		for _, name := range []string{"cloudevent.v1.json", "query.completed.v1.json", "query.dead.v1.json"} {
 			if err := b.set.Validate(name, data); err != nil {
-				require.True(t, errors.As(err, new(*schemas.Violation)))
+				require.ErrorAs(t, err, new(*schemas.Violation))
 			}
 		}
 	})
 }
 
-// requireSilent checks that a violation holds no text of the document but the words of the schemas.
-func requireSilent(t *testing.T, violation *schemas.Violation, value any) {
+// requireSilent checks that the error of a query is made of the words of the schemas and of nothing else.
+func requireSilent(t *testing.T, err error) {
 	t.Helper()
-	words := strings.NewReplacer("/data", "", "/mallId", "", "/cardCd", "", "/cardBin", "", "/amount", "", "/pid", "", "/scenId", "",
-		"/userToken", "", "/cardNo", "", "/mobile", "").Replace(violation.Pointer)
-	require.Empty(t, words, "a name that no query schema speaks of")
+	var violation *schemas.Violation
+	require.ErrorAs(t, err, &violation)
+	require.Equal(t, "at '"+violation.Pointer+"': "+violation.Keyword, err.Error())
+	require.Contains(t, []string{
+		"", "/mallId", "/cardCd", "/cardBin", "/amount", "/pid", "/scenId", "/data", "/data/userToken", "/data/cardNo", "/data/mobile",
+	}, violation.Pointer)
 	require.Contains(t, []string{
 		"json", "type", "required", "additionalProperties", "pattern", "maxLength", "minimum", "maximum", "not",
 	}, violation.Keyword)
-	_ = value
 }

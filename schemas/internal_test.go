@@ -75,7 +75,8 @@ func collectPatterns(node any, patterns []string) []string {
 // Runs must give the verdict of package regexp on every text, be it one that matches or one that nearly does.
 func TestRunsAgreeWithRegexp(t *testing.T) {
 	t.Parallel()
-	patterns := append(patternsOf(t, "*.json"), `^a*b+c?$`, `^a{2,3}$`, `^ab{0,2}[c-e]{1,}f$`, `^[^\x00-\x7f]$`, `^a?a$`, `^a*a{2}$`, `^(ab)+$`, `^é{2}$`, `^(?i)ab$`)
+	patterns := append(patternsOf(t, "*.json"), `^a*b+c?$`, `^a{2,3}$`, `^ab{0,2}[c-e]{1,}f$`, `^[^\x00-\x7f]$`, `^a?a$`, `^a*a{2}$`, `^(ab)+$`, `^é{2}$`, `^(?i)ab$`,
+		`^[ab]?[bc]$`, `^[ab]*[bc]{2}$`, `^[ab]*[cd]?[ab]$`, `^[ab]{1,2}b$`, `^[ab]*c[ab]*$`, `^[ab]{2}[ab]{0,3}$`)
 	for _, pattern := range patterns {
 		t.Run(pattern, func(t *testing.T) {
 			t.Parallel()
@@ -121,12 +122,17 @@ func TestQueryPatternsAreRuns(t *testing.T) {
 		require.NoError(t, err)
 		require.IsType(t, &runs{}, compiled, pattern)
 	}
+	set, err := Compile()
+	require.NoError(t, err)
+	require.IsType(t, &runs{}, set.byQuery["easypay"].Properties["cardBin"].Pattern)
+	require.IsType(t, &runs{}, set.byQuery["unionpay"].Properties["data"].Pattern)
 }
 
 func TestWhatIsNoRun(t *testing.T) {
 	t.Parallel()
 	for _, pattern := range []string{
 		`^a?a$`, `^a*b?$`, `^a*a{2}$`, `^(a|b1)$`, `[0-9]{8}`, `^[0-9]{8}`, `^é$`, `^[^a]$`, `^(?i)ab$`, `^$`, `^(ab){2}$`,
+		`^[ab]?[bc]$`, `^[ab]*[bc]{2}$`, `^[ab]*[cd]?[ab]$`, `^[ab]{1,2}b$`,
 	} {
 		compiled, err := compilePattern(pattern)
 		require.NoError(t, err)

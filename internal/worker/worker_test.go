@@ -1,0 +1,303 @@
+package worker
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+var done = decide.Settlement{Done: true}
+
+func TestCompleted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	require.Equal(t, query.Completed, b.store.statuses[keyOf("1")])
+	var data query.CompletedData
+	event := decodeInto(t, b.store.results[keyOf("1")], &data)
+	require.Equal(t, keyOf("1")+".result.0", event["id"])
+	require.Equal(t, query.TypeCompleted, event["type"])
+	require.Equal(t, "CP12345678", data.Best.ID)
+	require.Equal(t, "T5102001", data.Query.EasyPay.MallID)
+	require.Len(t, data.Attempts, 1)
+	require.EqualValues(t, 7, data.Timing.CallMS)
+	require.Empty(t, b.store.dead)
+	outcome := b.store.last(t)
+	require.True(t, outcome.Settled)
+	require.Equal(t, query.OutcomeOK, outcome.Answer.Outcome)
+}
+
+func TestUnionPayGetsItsCardAndNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var seen *card.Details
+	answer := b.call
+	b.call = func(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+		seen = details
+		return answer(ctx, q, details)
+	}
+	require.Equal(t, done, b.Handle(t.Context(), b.unionPay(t, "1", bindingOf("1"))))
+	require.Equal(t, testCard, seen.Number.Reveal())
+	require.Equal(t, testToken, seen.UserToken.Reveal())
+	var data query.CompletedData
+	decodeInto(t, b.store.results[keyOf("1")], &data)
+	require.Equal(t, "0005", data.Card.LastFour)
+	require.NotEmpty(t, data.Card.Fingerprint)
+	for _, secret := range []string{testCard, testToken, testMobile} {
+		require.NotContains(t, b.store.everything(), secret)
+	}
+}
+
+func TestQueriesThatDieAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	sealedForAnother := b.unionPay(t, "5", bindingOf("other"))
+	crashed := b.easyPay("7")
+	crashed.Number = 4
+	for name, test := range map[string]struct {
+		delivery query.Delivery
+		reason   query.Reason
+		code     fault.Code
+	}{
+		"breaks the schema":         {b.delivery(query.EasyPay, "1", map[string]any{"cardBin": "1234"}, nil), query.ReasonMalformed, fault.BadSchema},
+		"wrong type":                {b.delivery(query.EasyPay, "2", map[string]any{"cardCd": "008"}, map[string]any{"type": "discount.query.requested.v9"}), query.ReasonMalformed, fault.UnsupportedType},
+		"plain card data":           {b.delivery(query.UnionPay, "3", map[string]any{"data": map[string]any{"userToken": testToken, "cardNo": testCard}}, nil), query.ReasonMalformed, fault.PlainCard},
+		"card verification value":   {b.delivery(query.EasyPay, "4", map[string]any{"cardCd": "008", "cvv2": "123"}, nil), query.ReasonMalformed, fault.ForbiddenCardData},
+		"sealed for another query":  {sealedForAnother, query.ReasonMalformed, fault.SealMismatch},
+		"its holders crashed often": {crashed, query.ReasonQuarantined, fault.CrashLoop},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, done, b.Handle(t.Context(), test.delivery))
+			outcome := b.store.last(t)
+			key := outcome.Query.Key()
+			require.Equal(t, test.code, outcome.Verdict.Fault.Code)
+			require.Equal(t, test.reason, b.store.reasons[key])
+			require.Equal(t, query.Failed, b.store.statuses[key])
+			var failed query.FailedData
+			decodeInto(t, b.store.results[key], &failed)
+			require.True(t, failed.DeadLetter)
+			require.Empty(t, outcome.Attempts, "no call was spent")
+		})
+	}
+	require.Equal(t, []string{"dead", "result"}, b.store.order[:2], "the letter is written before the result")
+	for _, secret := range []string{testCard, testToken} {
+		require.NotContains(t, b.store.everything(), secret)
+	}
+}
+
+func TestDeadLetterHoldsTheOriginal(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Rejected, fault.UpstreamBroken)
+	delivery := b.easyPay("1")
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	var dead query.DeadData
+	decodeInto(t, b.store.dead[keyOf("1")], &dead)
+	require.Equal(t, query.Origin{Stream: "DISCOUNT_QUERIES", Sequence: 42, Subject: delivery.Subject, Stored: dead.Origin.Stored, Deliveries: 1}, dead.Origin)
+	require.Equal(t, "9999", dead.Upstream.Code)
+	require.Len(t, dead.Cause, 12)
+	require.Equal(t, "test", dead.Worker)
+	plaintext, err := b.ring.Open(dead.Payload, 1<<20)
+	require.NoError(t, err)
+	var original query.Original
+	require.NoError(t, query.ReadStrict(plaintext, &original))
+	require.Equal(t, delivery.Data, original.Data)
+	require.Equal(t, delivery.Subject, original.Subject)
+	require.Equal(t, map[string][]string{"Content-Type": {query.ContentTypeEvent}, "X-Own": {"kept"}}, original.Header,
+		"headers that steer the broker are left behind")
+}
+
+func TestNamelessQueryGetsALetterButNoResult(t *testing.T) {
+	t.Parallel()
+	for name, delivery := range map[string]query.Delivery{
+		"not JSON":        {Subject: "discount.query.easypay.interactive.shop", Data: []byte("\xff\xfe{"), Number: 1},
+		"no id":           {Subject: "discount.query.easypay.interactive.shop", Data: []byte(`{"mallId":"T5102001","cardCd":"008"}`), Number: 1},
+		"unknown subject": {Subject: "discount.query.visa.interactive.shop", Data: []byte(`{}`), Number: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			delivery.Stream, delivery.Sequence, delivery.Stored = "DISCOUNT_QUERIES", 7, time.Now()
+			require.Equal(t, done, b.Handle(t.Context(), delivery))
+			require.Empty(t, b.store.results)
+			require.Len(t, b.store.dead, 1)
+			require.Equal(t, query.ReasonMalformed, b.store.last(t).Verdict.Reason)
+		})
+	}
+}
+
+func TestExpiredIsAnsweredWithoutACall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.call = func(context.Context, *query.Query, *card.Details) (query.Answer, []query.Attempt, error) {
+		t.Error("an expired query was asked")
+		return query.Answer{}, nil, nil
+	}
+	past := time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)
+	delivery := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": past})
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	var failed query.FailedData
+	decodeInto(t, b.store.results[keyOf("1")], &failed)
+	require.Equal(t, query.ReasonExpired, failed.Reason)
+	require.False(t, failed.DeadLetter)
+	require.Empty(t, b.store.dead)
+}
+
+func TestExpiresWhileWaitingForPace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	synctest.Test(t, func(t *testing.T) {
+		b.wait = func(ctx context.Context, _ *query.Query) error {
+			<-ctx.Done()
+			return fault.Because("wait for pace", fault.Interrupted, fault.Stopped, ctx.Err())
+		}
+		soon := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339Nano)
+		delivery := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": soon})
+		require.Equal(t, done, b.Handle(t.Context(), delivery))
+		require.Equal(t, query.ReasonExpired, b.store.last(t).Verdict.Reason)
+		require.Equal(t, 2*time.Second, b.store.last(t).Waited)
+		require.Empty(t, b.store.dead)
+	})
+}
+
+func TestUpstreamFaultSchedulesARetryWithItsHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Unavailable, fault.Timeout)
+	first := b.unionPay(t, "1", bindingOf("1"))
+	require.Equal(t, done, b.Handle(t.Context(), first))
+	require.Empty(t, b.store.results)
+	require.Len(t, b.store.retries, 1)
+	retry := b.store.retries[0]
+	require.WithinDuration(t, time.Now().Add(3*time.Second), retry.at, 2*time.Second)
+
+	// The second round finds the first one's history, and its result tells both attempts.
+	again := query.Delivery{
+		Subject: b.subjects.RetryDue(query.UnionPay, query.Interactive, "shop"), Data: retry.body,
+		Stream: "DISCOUNT_RETRIES", Sequence: 1, Number: 1, Stored: time.Now(),
+	}
+	b.call = func(context.Context, *query.Query, *card.Details) (query.Answer, []query.Attempt, error) {
+		return testAnswer(), []query.Attempt{{At: time.Now(), Status: 200}}, nil
+	}
+	require.Equal(t, done, b.Handle(t.Context(), again))
+	var data query.CompletedData
+	decodeInto(t, b.store.results[keyOf("1")], &data)
+	require.Len(t, data.Attempts, 2)
+	require.Equal(t, fault.Timeout, data.Attempts[0].Code)
+	require.Equal(t, first.Stored.UTC(), data.Timing.Received, "the age counts from the first delivery")
+	require.NotContains(t, b.store.everything(), testCard)
+}
+
+func TestExhaustedAfterItsHorizon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Unavailable, fault.Timeout)
+	delivery := b.easyPay("1")
+	delivery.Stored = time.Now().Add(-time.Hour)
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	require.Equal(t, query.ReasonExhausted, b.store.reasons[keyOf("1")])
+	require.Equal(t, query.Failed, b.store.statuses[keyOf("1")])
+}
+
+func TestRedeliveryFindsItsResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	calls := 0
+	b.call = func(context.Context, *query.Query, *card.Details) (query.Answer, []query.Attempt, error) {
+		calls++
+		return testAnswer(), nil, nil
+	}
+	again := b.easyPay("1")
+	again.Number = 2
+	require.Equal(t, done, b.Handle(t.Context(), again))
+	require.Zero(t, calls, "a redelivery spends no call if the result is there")
+	require.Equal(t, decide.Skip, b.store.last(t).Verdict.Action)
+
+	twice := b.easyPay("1")
+	require.Equal(t, done, b.Handle(t.Context(), twice), "a second query of the same identity loses against the guard")
+	require.Len(t, b.store.results, 1)
+}
+
+func TestPanicIsSetAsideAfterAFewRounds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.call = func(context.Context, *query.Query, *card.Details) (query.Answer, []query.Attempt, error) {
+		panic("card " + testCard)
+	}
+	delivery := b.easyPay("1")
+	for round := range 3 {
+		require.Equal(t, done, b.Handle(t.Context(), delivery))
+		outcome := b.store.last(t)
+		require.Contains(t, outcome.Stack, "TestPanicIsSetAside")
+		require.NotContains(t, outcome.Stack, testCard)
+		if round < 2 {
+			require.Equal(t, decide.Retry, outcome.Verdict.Action)
+			delivery = query.Delivery{
+				Subject: b.subjects.RetryDue(query.EasyPay, query.Interactive, "shop"), Data: b.store.retries[round].body,
+				Stream: "DISCOUNT_RETRIES", Sequence: uint64(round + 1), Number: 1, Stored: time.Now(),
+			}
+		}
+	}
+	require.Equal(t, query.ReasonQuarantined, b.store.reasons[keyOf("1")])
+	require.NotContains(t, b.store.everything(), testCard)
+}
+
+func TestInterruptedIsScheduledForAnotherWorker(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, stop := context.WithCancel(t.Context())
+	b.wait = func(ctx context.Context, _ *query.Query) error {
+		stop()
+		return fault.Because("wait for pace", fault.Interrupted, fault.Stopped, ctx.Err())
+	}
+	require.Equal(t, done, b.Handle(ctx, b.easyPay("1")))
+	require.Len(t, b.store.retries, 1)
+	require.Equal(t, decide.Release, b.store.last(t).Verdict.Action)
+	var retry query.Retry
+	require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+	require.Zero(t, retry.Rounds, "a stop costs no round")
+	require.Empty(t, retry.Attempts, "and no attempt")
+}
+
+func TestNothingIsDoneThatWasNotStored(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		refuse string
+		kind   fault.Kind
+		number int
+	}{
+		"result":           {refuse: "result", number: 1},
+		"dead letter":      {refuse: "dead", kind: fault.Rejected, number: 1},
+		"result of a dead": {refuse: "result", kind: fault.Rejected, number: 1},
+		"retry":            {refuse: "retry", kind: fault.Unavailable, number: 1},
+		"look for result":  {refuse: "look,retry", number: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if test.kind != fault.Unknown {
+				b.fail(test.kind, fault.Timeout)
+			}
+			b.store.refuse = func(what string) error {
+				if strings.Contains(test.refuse, what) {
+					return fault.New("store", fault.Interrupted, fault.NotStored)
+				}
+				return nil
+			}
+			delivery := b.easyPay("1")
+			delivery.Number = test.number
+			require.Equal(t, decide.Settlement{After: releaseDelay}, b.Handle(t.Context(), delivery))
+			require.False(t, b.store.last(t).Settled)
+		})
+	}
+}
