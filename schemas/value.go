@@ -17,7 +17,7 @@ const (
 )
 
 // errNotStrict stands for every fault of a document's syntax. It has no detail, because the reader's own error repeats input.
-var errNotStrict = &Violation{Keyword: "json"}
+var errNotStrict = &Violation{Keyword: KeywordJSON}
 
 // read turns a document into the values that the validator works on. It is strict: duplicate names, invalid UTF-8, bytes after
 // the value, nesting beyond 32 levels and numbers beyond 64 characters or beyond a double's range are refused.

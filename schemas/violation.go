@@ -8,12 +8,15 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
+// KeywordJSON is the Keyword of a document that is not strict JSON.
+const KeywordJSON = "json"
+
 // Violation says where a document breaks its schema. It holds nothing of the document but the names that the schemas themselves
 // speak of, because values and unknown names may be card data.
 type Violation struct {
 	// Pointer is the JSON pointer (RFC 6901) of the place, "" for the whole document. A name that no schema speaks of reads "*".
 	Pointer string
-	// Keyword is the keyword of the schema that was broken, or "json" for a document that is not strict JSON.
+	// Keyword is the keyword of the schema that was broken, or KeywordJSON for a document that is not strict JSON.
 	Keyword string
 }
 

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -89,7 +90,8 @@ func openEnvelope(delivery Delivery, client string) (envelope, error) {
 	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	switch {
 	case mediaType == ContentTypeEvent:
-		return e, ReadStrict(delivery.Data, &e)
+		err := ReadStrict(delivery.Data, &e)
+		return e, err
 	case strings.HasPrefix(mediaType, "application/cloudevents"):
 		return e, fault.New("read envelope", fault.Malformed, fault.UnsupportedType)
 	case header(delivery.Header, "ce-specversion") != "":
@@ -164,7 +166,11 @@ func (d *Decoder) setQuestion(q *Query, data jsontext.Value) error {
 		return fault.New("read query", fault.Malformed, fault.ForbiddenCardData)
 	}
 	if err := d.schemas.ValidateQuery(string(q.Provider), data); err != nil {
-		return fault.Because("read query", fault.Malformed, fault.BadSchema, err)
+		code := fault.BadSchema
+		if violation, ok := errors.AsType[*schemas.Violation](err); ok && violation.Keyword == schemas.KeywordJSON {
+			code = fault.BadJSON
+		}
+		return fault.Because("read query", fault.Malformed, code, err)
 	}
 	if err := ReadStrict(data, &wire); err != nil {
 		return err
@@ -183,24 +189,34 @@ func (d *Decoder) setQuestion(q *Query, data jsontext.Value) error {
 }
 
 // header returns the first value of the header with the lower-case name given. NATS keeps the case of names, publishers don't agree on it.
+// Of several spellings the exact one counts, else the first in byte order: a message has the same identity at each delivery.
 func header(headers map[string][]string, name string) string {
 	if values := headers[name]; len(values) > 0 {
 		return values[0]
 	}
+	spelling := ""
 	for key, values := range headers {
-		if len(values) > 0 && strings.EqualFold(key, name) {
-			return values[0]
+		if len(values) > 0 && strings.EqualFold(key, name) && (spelling == "" || key < spelling) {
+			spelling = key
 		}
 	}
-	return ""
+	if spelling == "" {
+		return ""
+	}
+	return headers[spelling][0]
 }
 
+// readTime reads an RFC 3339 time of this or the next century. A time that is refused is returned as zero, because it can lie beyond
+// the years that JSON can hold, and an event that can't be written would never settle its query.
 func readTime(text string) (time.Time, bool) {
 	if text == "" {
 		return time.Time{}, true
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
-	return t.UTC(), err == nil && t.Year() >= 2000 && t.Year() < 2200
+	if err != nil || t.Year() < 2000 || t.Year() >= 2200 {
+		return time.Time{}, false
+	}
+	return t.UTC(), true
 }
 
 func isAttribute(text string) bool {

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Print writes the settings as YAML that Load can read, in the order of Config and with the secrets of addresses masked.
+func (c Config) Print(w io.Writer) error {
+	root := &yaml.Node{Kind: yaml.MappingNode}
+	groups := map[string]*yaml.Node{"": root}
+	for _, one := range settings(&c) {
+		parent, name := "", one.key
+		if dot := strings.LastIndexByte(one.key, '.'); dot >= 0 {
+			parent, name = one.key[:dot], one.key[dot+1:]
+		}
+		value := &yaml.Node{}
+		if err := value.Encode(one.printable()); err != nil {
+			return fmt.Errorf("print %s: %w", one.key, err)
+		}
+		mapping := groupNode(groups, parent)
+		mapping.Content = append(mapping.Content, nameNode(name), value)
+	}
+	encoder := yaml.NewEncoder(w)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(root); err != nil {
+		return fmt.Errorf("print configuration: %w", err)
+	}
+	return encoder.Close()
+}
+
+// printable returns the value as it stands in a file.
+func (s setting) printable() any {
+	switch value := s.value.Interface().(type) {
+	case time.Duration:
+		return duration(value)
+	case fmt.Stringer:
+		return value.String()
+	case map[string]string:
+		if value == nil {
+			return map[string]string{}
+		}
+		return value
+	default:
+		return value
+	}
+}
+
+// duration returns 168h instead of the standard library's 168h0m0s.
+func duration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// groupNode returns the mapping of a group, which it hangs into its parent the first time.
+func groupNode(groups map[string]*yaml.Node, key string) *yaml.Node {
+	if node, ok := groups[key]; ok {
+		return node
+	}
+	parent, name := "", key
+	if dot := strings.LastIndexByte(key, '.'); dot >= 0 {
+		parent, name = key[:dot], key[dot+1:]
+	}
+	node := &yaml.Node{Kind: yaml.MappingNode}
+	above := groupNode(groups, parent)
+	above.Content = append(above.Content, nameNode(name), node)
+	groups[key] = node
+	return node
+}
+
+// nameNode returns a scalar that holds a name.
+func nameNode(name string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}
+}

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// kind says what a key stands for.
+type kind uint8
+
+// The kinds of keys. The zero value is that of a key nobody knows.
+const (
+	unknown kind = iota
+	group
+	single
+	table
+)
+
+// schema is every key there is.
+type schema struct {
+	kinds map[string]kind
+	// order holds the keys of values and tables in the order of Config, so that suggestions do not depend on chance.
+	order []string
+}
+
+// newSchema returns the keys of the given settings.
+func newSchema(all []setting) schema {
+	s := schema{kinds: make(map[string]kind)}
+	for _, one := range all {
+		s.kinds[one.key] = single
+		if one.isTable() {
+			s.kinds[one.key] = table
+		}
+		s.order = append(s.order, one.key)
+		for i, c := range one.key {
+			if c == '.' {
+				s.kinds[one.key[:i]] = group
+			}
+		}
+	}
+	return s
+}
+
+// nearest returns the known key that a writer of key most likely meant, or "" if none is near: first by spelling, then by
+// the last word alone, which finds a key written on the wrong level.
+func (s schema) nearest(key string) string {
+	groups := make([]string, 0, len(s.kinds))
+	for name, kind := range s.kinds {
+		if kind == group {
+			groups = append(groups, name)
+		}
+	}
+	slices.Sort(groups)
+	best, least := "", len(key)/4+2
+	for _, name := range slices.Concat(s.order, groups) {
+		if d := distance(key, name); d < least {
+			best, least = name, d
+		}
+	}
+	if best != "" {
+		return best
+	}
+	last := "." + key[strings.LastIndexByte(key, '.')+1:]
+	for _, name := range s.order {
+		if strings.HasSuffix(name, last) {
+			return name
+		}
+	}
+	return ""
+}
+
+// plainName is what an unknown name must look like to be repeated in an error: a value pasted in the wrong place does not.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// distance returns the Levenshtein distance of two names: the fewest insertions, deletions and replacements of a byte.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
