@@ -95,7 +95,6 @@ func prepareWorker(ctx context.Context, stop context.CancelFunc, js jetstream.Je
 	c := config.Default()
 	c.NATS.URL, c.Cards.KeysDir, c.Admin.Listen = config.URL(o.nats), keys, "127.0.0.1:0"
 	c.Lanes.Interactive.Slots = o.concurrency
-	c.Consumer.PullExpiry = 2 * time.Second
 	c.Providers.EasyPay.BaseURL = config.URL(o.stub)
 	c.Providers.EasyPay.Pace = config.Pace{Rate: config.Rate{Calls: 1_000_000, Per: time.Second}, Burst: o.concurrency}
 	log, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)

@@ -98,7 +98,7 @@ func newSite(t *testing.T) *site {
 	sandbox := start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", unionpay, "--admin", "")
 	require.Eventually(t, func() bool { return strings.Contains(sandbox.output.String(), "public_key_file") }, time.Minute, 20*time.Millisecond)
 	s.config = filepath.Join(s.dir, "worker.yaml")
-	settings := fmt.Sprintf("nats: {url: \"nats://%s\"}\nadmin: {listen: \"%s\"}\nconsumer: {ack_wait: 6s, pull_expiry: 2s}\nshutdown: {grace: 10s}\n%s",
+	settings := fmt.Sprintf("nats: {url: \"nats://%s\"}\nadmin: {listen: \"%s\"}\nconsumer: {ack_wait: 6s}\nshutdown: {grace: 10s}\n%s",
 		broker, s.admin, sandbox.output.String())
 	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
 	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)

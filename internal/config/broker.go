@@ -60,8 +60,6 @@ type Streams struct {
 	Replicas int `koanf:"replicas"`
 	// Queries is the work queue that publishers write to.
 	Queries QueryStream `koanf:"queries"`
-	// Retries is the work queue of scheduled retries.
-	Retries RetryStream `koanf:"retries"`
 	// Results is the stream of what came out.
 	Results KeptStream `koanf:"results"`
 	// Dead is the stream of the dead letters.
@@ -76,12 +74,6 @@ type QueryStream struct {
 	MaxBytes Size `koanf:"max_bytes"`
 	// MaxMsgSize is the largest query the server accepts, headers included.
 	MaxMsgSize Size `koanf:"max_msg_size"`
-}
-
-// RetryStream limits the stream of the scheduled retries.
-type RetryStream struct {
-	// MaxBytes is the most that scheduled retries may take. Zero means no limit.
-	MaxBytes Size `koanf:"max_bytes"`
 }
 
 // KeptStream limits a stream whose messages are kept for a time. When it is full the server refuses new ones, and the worker stops taking queries.
@@ -108,6 +100,6 @@ type Consumer struct {
 	MaxDeliver int `koanf:"max_deliver"`
 	// QuarantineAfter is after how many deliveries that nobody settled a query becomes a dead letter instead of being tried again.
 	QuarantineAfter int `koanf:"quarantine_after"`
-	// PullExpiry is how long one request for queries stays open at the server.
+	// PullExpiry is how long one request for queries stays open at the server. A stopping worker waits for it.
 	PullExpiry time.Duration `koanf:"pull_expiry"`
 }

@@ -32,7 +32,7 @@ func Default() Config {
 			MaxAckPending:   2000,
 			MaxDeliver:      20,
 			QuarantineAfter: 3,
-			PullExpiry:      5 * time.Second,
+			PullExpiry:      2 * time.Second,
 		},
 		Shutdown:  Shutdown{Grace: 25 * time.Second},
 		Cards:     Cards{KeysDir: "keys", MaxSealedBytes: 8 * kib},
@@ -49,7 +49,6 @@ func defaultStreams() Streams {
 	return Streams{
 		Replicas:   1,
 		Queries:    QueryStream{MaxBytes: gib, MaxMsgSize: 64 * kib},
-		Retries:    RetryStream{MaxBytes: 512 * mib},
 		Results:    KeptStream{MaxAge: 7 * 24 * time.Hour, MaxBytes: 10 * gib},
 		Dead:       KeptStream{MaxAge: 30 * 24 * time.Hour, MaxBytes: gib},
 		Advisories: AdvisoryStream{MaxAge: 30 * 24 * time.Hour},

@@ -84,7 +84,7 @@ func (c Config) validateEmbedded(v *validator) {
 				"for other machines run nats-server and set nats.url")
 	}
 	v.check(c.Streams.Replicas <= 1, "streams.replicas", "must be 1 on the embedded server; run a cluster and set nats.url for more")
-	reserved := c.Streams.Queries.MaxBytes + c.Streams.Retries.MaxBytes + c.Streams.Results.MaxBytes + c.Streams.Dead.MaxBytes
+	reserved := c.Streams.Queries.MaxBytes + c.Streams.Results.MaxBytes + c.Streams.Dead.MaxBytes
 	v.check(c.Embedded.MaxStore == 0 || reserved < c.Embedded.MaxStore, "embedded.max_store",
 		"must be larger than the max_bytes of all streams together, which the server reserves; raise it or lower those")
 }
@@ -94,7 +94,6 @@ func (c Config) validateStreams(v *validator) {
 	v.check(slices.Contains([]int{1, 3, 5}, s.Replicas), "streams.replicas",
 		"must be 1, 3 or 5: an even number survives no more failures than the odd one below it")
 	v.limit("streams.queries.max_bytes", s.Queries.MaxBytes)
-	v.limit("streams.retries.max_bytes", s.Retries.MaxBytes)
 	v.limit("streams.results.max_bytes", s.Results.MaxBytes)
 	v.limit("streams.dead.max_bytes", s.Dead.MaxBytes)
 	v.sizeBetween("streams.queries.max_msg_size", s.Queries.MaxMsgSize, 4*kib, 8*mib)
@@ -129,7 +128,7 @@ func (c Config) validateConsumer(v *validator) {
 	v.intBetween("consumer.quarantine_after", n.QuarantineAfter, 1, 1000)
 	v.check(n.MaxDeliver > n.QuarantineAfter, "consumer.max_deliver",
 		"must be more than consumer.quarantine_after, or queries get stuck before they become dead letters; raise it")
-	v.between("consumer.pull_expiry", n.PullExpiry, time.Second, time.Minute)
+	v.between("consumer.pull_expiry", n.PullExpiry, 2*time.Second, time.Minute)
 }
 
 func (c Config) validateHTTP(v *validator) {

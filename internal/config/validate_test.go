@@ -106,9 +106,9 @@ func TestValidateBroker(t *testing.T) {
 		"three":            {func(c *Config) { c.NATS.URL, c.Streams.Replicas = "nats://a", 3 }, nil},
 		"two":              {func(c *Config) { c.NATS.URL, c.Streams.Replicas = "nats://a", 2 }, []string{"streams.replicas"}},
 		"no limits": {func(c *Config) {
-			c.Streams.Queries.MaxBytes, c.Streams.Retries.MaxBytes, c.Streams.Results.MaxBytes, c.Streams.Dead.MaxBytes = 0, 0, 0, 0
+			c.Streams.Queries.MaxBytes, c.Streams.Results.MaxBytes, c.Streams.Dead.MaxBytes = 0, 0, 0
 		}, nil},
-		"sums that overflow": {func(c *Config) { c.Streams.Queries.MaxBytes, c.Streams.Retries.MaxBytes = math.MaxInt64, math.MaxInt64 }, []string{"streams.queries.max_bytes", "streams.retries.max_bytes"}},
+		"sums that overflow": {func(c *Config) { c.Streams.Queries.MaxBytes, c.Streams.Dead.MaxBytes = math.MaxInt64, math.MaxInt64 }, []string{"streams.queries.max_bytes", "streams.dead.max_bytes"}},
 		"small messages":     {func(c *Config) { c.Streams.Queries.MaxMsgSize = 9 * kib }, []string{"streams.queries.max_msg_size"}},
 		"huge messages":      {func(c *Config) { c.Streams.Queries.MaxMsgSize = gib }, []string{"streams.queries.max_msg_size"}},
 		"results forgotten":  {func(c *Config) { c.Streams.Results.MaxAge = 24 * time.Hour }, []string{"streams.results.max_age"}},
@@ -130,7 +130,7 @@ func TestValidateWork(t *testing.T) {
 		"pending":         {func(c *Config) { c.Consumer.MaxAckPending = 100_001 }, []string{"consumer.max_ack_pending"}},
 		"quarantine":      {func(c *Config) { c.Consumer.QuarantineAfter = 0 }, []string{"consumer.quarantine_after"}},
 		"deliver":         {func(c *Config) { c.Consumer.MaxDeliver = 3 }, []string{"consumer.max_deliver"}},
-		"pull":            {func(c *Config) { c.Consumer.PullExpiry = 0 }, []string{"consumer.pull_expiry"}},
+		"pull":            {func(c *Config) { c.Consumer.PullExpiry = time.Second }, []string{"consumer.pull_expiry"}},
 		"grace":           {func(c *Config) { c.Shutdown.Grace = 5 * time.Second }, []string{"shutdown.grace"}},
 		"long grace":      {func(c *Config) { c.Shutdown.Grace = time.Hour }, []string{"shutdown.grace"}},
 		"keys":            {func(c *Config) { c.Cards.KeysDir = "" }, []string{"cards.keys_dir"}},

@@ -178,7 +178,6 @@ func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.
 	c := config.Default()
 	c.DataDir = filepath.Join(dir, "store")
 	c.Embedded.Listen, c.Embedded.SyncAlways = "127.0.0.1:0", false
-	c.Consumer.PullExpiry = 2 * time.Second
 	c.Cards.KeysDir = filepath.Join(dir, "keys")
 	c.Admin.Listen = ""
 	c.Log.Format = "console"

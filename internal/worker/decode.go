@@ -15,15 +15,12 @@ func (w *Worker) decode(c *work) error {
 		Stored: c.delivery.Stored, Deliveries: c.delivery.Number,
 	}
 	c.original = query.Original{Subject: c.delivery.Subject, Header: ownHeaders(c.delivery.Header), Data: c.delivery.Data}
-	if w.Decoder.IsRetry(c.delivery.Subject) {
+	message := c.delivery
+	if c.scheduled = w.Decoder.IsRetry(c.delivery.Subject); c.scheduled {
 		if err := w.openRetry(c); err != nil {
 			return w.anonymous(c, err)
 		}
-	}
-	message := c.delivery
-	message.Subject, message.Data, message.Stored = c.original.Subject, c.original.Data, c.received
-	if w.Decoder.IsRetry(c.delivery.Subject) {
-		message.Header = c.original.Header
+		message.Subject, message.Header, message.Data = c.original.Subject, c.original.Header, c.original.Data
 	}
 	q, err := w.Decoder.Decode(message)
 	c.query = q

@@ -115,9 +115,10 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	return err
 }
 
-// alreadyAnswered spends a look at the results before a call, if the message was delivered before.
+// alreadyAnswered spends a look at the results before a call, if somebody may have handled the query before: its message was delivered
+// already, or it is a retry, whose scheduler may have crashed before its ack and been followed by somebody who got an answer.
 func (w *Worker) alreadyAnswered(ctx context.Context, c *work) error {
-	if c.delivery.Number <= 1 {
+	if c.delivery.Number <= 1 && !c.scheduled {
 		return nil
 	}
 	answered, err := w.Results.Answered(ctx, c.query)
@@ -190,6 +191,8 @@ type work struct {
 	waited   time.Duration
 	stack    string
 	jitter   float64
+	// scheduled tells that the message is a retry that came due.
+	scheduled bool
 	// nameless tells that the message's identity could not be read, so that no result can be addressed to whoever asked.
 	nameless bool
 }

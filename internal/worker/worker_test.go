@@ -228,6 +228,25 @@ func TestRedeliveryFindsItsResult(t *testing.T) {
 	require.Len(t, b.store.results, 1)
 }
 
+func TestRetryFindsItsResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	answer := b.call
+	b.fail(fault.Unavailable, fault.Timeout)
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	b.call = answer
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")), "the ack was lost, and the next one got an answer")
+	b.call = func(context.Context, *query.Query, *card.Details) (query.Answer, []query.Attempt, error) {
+		t.Error("the retry spent a call although the result is there")
+		return testAnswer(), nil, nil
+	}
+	due := query.Delivery{
+		Subject: b.subjects.RetryDue(query.EasyPay, query.Interactive, "shop"), Data: b.store.retries[0].body, Number: 1, Stored: time.Now(),
+	}
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	require.Equal(t, decide.Skip, b.store.last(t).Verdict.Action)
+}
+
 func TestPanicIsSetAsideAfterAFewRounds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
