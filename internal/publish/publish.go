@@ -125,18 +125,21 @@ func (p *Publisher) confirm(ctx context.Context, what string, message *nats.Msg,
 // persist repeats one exchange with the broker until it succeeds or ctx ends. There is no other way out: a result that the broker
 // can't take yet must not be lost, and its query must not be acked.
 func (p *Publisher) persist(ctx context.Context, what string, exchange func(context.Context) error) error {
-	policy := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
-	err := backoff.Retry(func() error {
-		attempt, cancel := context.WithTimeout(ctx, p.Timeout)
+	attempt := func() error {
+		within, cancel := context.WithTimeout(ctx, p.Timeout)
 		defer cancel()
-		err := exchange(attempt)
+		err := exchange(within)
 		if err != nil && ctx.Err() == nil {
 			p.trouble(what, err)
 		}
 		return err
-	}, backoff.WithContext(policy, ctx))
-	if err != nil {
+	}
+	if attempt() == nil {
+		return nil
+	}
+	policy := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	if err := backoff.Retry(attempt, backoff.WithContext(policy, ctx)); err != nil {
 		return fault.Because(what, fault.Interrupted, fault.NotStored, err)
 	}
 	return nil

@@ -162,15 +162,8 @@ func (d *Decoder) setQuestion(q *Query, data jsontext.Value) error {
 		ScenID  string          `json:"scenId"`
 		Data    jsontext.Value  `json:"data"`
 	}
-	if strict.HoldsAuthenticationData(data) {
-		return fault.New("read query", fault.Malformed, fault.ForbiddenCardData)
-	}
 	if err := d.schemas.ValidateQuery(string(q.Provider), data); err != nil {
-		code := fault.BadSchema
-		if violation, ok := errors.AsType[*schemas.Violation](err); ok && violation.Keyword == schemas.KeywordJSON {
-			code = fault.BadJSON
-		}
-		return fault.Because("read query", fault.Malformed, code, err)
+		return fault.Because("read query", fault.Malformed, violationCode(err, data), err)
 	}
 	if err := ReadStrict(data, &wire); err != nil {
 		return err
@@ -186,6 +179,18 @@ func (d *Decoder) setQuestion(q *Query, data jsontext.Value) error {
 	amount, err := readWon(*wire.Amount)
 	q.EasyPay.Amount = amount
 	return err
+}
+
+// violationCode tells what is wrong with data that its schema refuses. The schemas allow no member they don't name, so sensitive
+// authentication data never passes them; it has a code of its own all the same, because its publisher must stop sending it.
+func violationCode(err error, data []byte) fault.Code {
+	if violation, ok := errors.AsType[*schemas.Violation](err); ok && violation.Keyword == schemas.KeywordJSON {
+		return fault.BadJSON
+	}
+	if strict.HoldsAuthenticationData(data) {
+		return fault.ForbiddenCardData
+	}
+	return fault.BadSchema
 }
 
 // header returns the first value of the header with the lower-case name given. NATS keeps the case of names, publishers don't agree on it.

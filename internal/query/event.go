@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ContentTypeEvent is the content type of a CloudEvent in structured mode (CloudEvents 1.0, JSON event format).
@@ -45,9 +46,10 @@ func SchemaURI(eventType string) string {
 	return "https://discountquery.example/schemas/" + eventType[len("discount."):] + ".json"
 }
 
-// Encode returns the event as JSON.
+// Encode returns the event as JSON. Bytes that are not UTF-8 are replaced, not refused: they can stand in the subject of a message that
+// could not be read, whose dead letter would otherwise never be written.
 func (e Event) Encode() ([]byte, error) {
-	b, err := json.Marshal(e, json.Deterministic(true))
+	b, err := json.Marshal(e, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", e.Type, err)
 	}

@@ -58,7 +58,7 @@ type scheduled struct {
 	body  []byte
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	dir := t.TempDir()
 	_, err := card.NewKeys(dir, time.Now())
@@ -186,7 +186,7 @@ func (b *bundle) easyPay(id string) query.Delivery {
 }
 
 // unionPay returns the delivery of a query for UnionPay whose card data is sealed for the query named by binding.
-func (b *bundle) unionPay(t *testing.T, id string, binding card.Binding) query.Delivery {
+func (b *bundle) unionPay(t testing.TB, id string, binding card.Binding) query.Delivery {
 	t.Helper()
 	number, err := card.ParseNumber(testCard)
 	require.NoError(t, err)
