@@ -94,13 +94,13 @@ type EasyPay struct {
 	MallID string `koanf:"mall_id"`
 	// AmountAs is how the amount is sent: number (as in the interface's table) or string (as in its example).
 	AmountAs string `koanf:"amount_as"`
-	// Charset is how responses are read: auto (as they declare it, else whichever fits), utf-8 or cp949.
+	// Charset is how responses are read: auto (UTF-8 if the bytes are, else CP949), utf-8 or cp949.
 	Charset string `koanf:"charset"`
 	// RequireCard refuses queries that name neither a card company nor the first digits of a card.
 	RequireCard bool `koanf:"require_card"`
 	// ZeroCapIsNoCap reads a largest discount of 0 as "no cap". Otherwise such an offer's verdict is unknown.
 	ZeroCapIsNoCap bool `koanf:"zero_cap_is_no_cap"`
-	// NearlyExhausted is the exhaustion rate in percent, as an exact decimal, from which an offer is marked as nearly gone.
+	// NearlyExhausted is the exhaustion rate in percent, as an exact decimal, above which an offer is marked as nearly gone.
 	NearlyExhausted string `koanf:"nearly_exhausted"`
 	// Codes gives response codes another class than the built-in table: ok, empty, declined, transient, broken or config.
 	Codes map[string]string `koanf:"codes"`
