@@ -125,7 +125,7 @@ func NewUnionPay(c config.UnionPay) (*unionpay.Provider, error) {
 	}
 	return unionpay.New(unionpay.Options{
 		BaseURL: string(c.BaseURL), Path: c.Path, ReqPath: c.ReqPath, ProcType: c.ProcType, SignCertID: c.SignCertID, EncCertID: c.EncCertID,
-		InsCode: c.InsCode, PID: c.PID, ScenID: c.ScenID, AppID: c.AppID,
+		InsCode: c.InsCode, PID: c.PID, ScenID: c.ScenID, ResvFld: c.ResvFld, AppID: c.AppID,
 		Signing:    unionpay.Signing{Kid: c.JWS.KID, Key: signing, B64InHeader: c.JWS.B64InHeader},
 		Encryption: encryption, VerifyResponse: unionpay.Verification(c.Response.Verify), ResponseKeys: verification,
 		TimeZone: c.TimeZone, Codes: classes(c.Codes), AmountUnit: unionpay.AmountUnit(c.AmountUnit),

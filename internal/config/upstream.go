@@ -136,6 +136,8 @@ type UnionPay struct {
 	PID string `koanf:"pid"`
 	// ScenID is the scenario of queries that name none: at most 4 characters. Empty leaves the field out.
 	ScenID string `koanf:"scen_id"`
+	// ResvFld is the reserved field of every request: at most 500 characters. Empty leaves the field out.
+	ResvFld string `koanf:"resv_fld"`
 	// AppID is our application id, signed as UPI-APPID.
 	AppID string `koanf:"app_id"`
 	// TimeZone is the zone of localTime, in the nine characters of localTimeZone.

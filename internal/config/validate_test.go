@@ -230,6 +230,7 @@ func TestValidateUnionPay(t *testing.T) {
 		"institution":      {unionpay(func(p *UnionPay) { p.InsCode = "123456789012" }), []string{key + "ins_code"}},
 		"programme":        {unionpay(func(p *UnionPay) { p.PID = "12a" }), []string{key + "pid"}},
 		"scenario":         {unionpay(func(p *UnionPay) { p.ScenID = "12345" }), []string{key + "scen_id"}},
+		"reserved":         {unionpay(func(p *UnionPay) { p.ResvFld = strings.Repeat("a", 501) }), []string{key + "resv_fld"}},
 		"app":              {unionpay(func(p *UnionPay) { p.AppID = "a b" }), []string{key + "app_id"}},
 		"zone":             {unionpay(func(p *UnionPay) { p.TimeZone = "Asia/Shanghai" }), []string{key + "time_zone"}},
 		"zone utc":         {unionpay(func(p *UnionPay) { p.TimeZone = "UTC-03:30" }), nil},
