@@ -54,7 +54,7 @@ func (c *demoCommand) Run(t *terminal) error {
 // progress returns what shows the progress: a bar on a terminal, a line every second elsewhere.
 func progress(out io.Writer, of int) (show func(demo.Progress), done func()) {
 	file, ok := out.(*os.File)
-	if ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // A file descriptor fits into an int.
+	if ok && term.IsTerminal(int(file.Fd())) {
 		bar := progressbar.NewOptions(of, progressbar.OptionSetWriter(out), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("results"), progressbar.OptionSetWidth(30), progressbar.OptionSetDescription("asking"),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(50*time.Millisecond))

@@ -53,7 +53,7 @@ func start(t *testing.T, as, dir string, args ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{cmd: exec.Command(self, args...), output: &safeBuffer{}, done: make(chan error, 1)} //nolint:gosec // This very binary.
+	p := &process{cmd: exec.Command(self, args...), output: &safeBuffer{}, done: make(chan error, 1)}
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), asProcess+"="+as)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output

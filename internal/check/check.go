@@ -181,13 +181,13 @@ func checkUpstream(ctx context.Context, what, base string, c config.HTTP, files 
 		note(what, Warn, "connected to %s without TLS: right for a sandbox only", host)
 		return
 	}
-	config, err := upstream.TLSConfig(upstream.TransportOptions{CAFile: files.CAFile, CertFile: files.CertFile, KeyFile: files.KeyFile})
+	settings, err := upstream.TLSConfig(upstream.TransportOptions{CAFile: files.CAFile, CertFile: files.CertFile, KeyFile: files.KeyFile})
 	if err != nil {
 		note(what, Fail, "%v", err)
 		return
 	}
-	config.ServerName = address.Hostname()
-	secured := tls.Client(conn, config)
+	settings.ServerName = address.Hostname()
+	secured := tls.Client(conn, settings)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		note(what, Fail, "the TLS handshake with %s failed: %s", host, tlsAdvice(err))
 		return

@@ -46,7 +46,8 @@ func tooDeep(data []byte) bool {
 			inText = !inText
 		case inText:
 		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
+			depth++
+			if depth > MaxDepth {
 				return true
 			}
 		case c == '}' || c == ']':

@@ -1,0 +1,117 @@
+# Everything here needs Go and make; the race detector needs a C compiler too. CI calls these targets and nothing else.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The modules of this repository: the worker, its load harness, and the tools.
+MODULES := . bench tools
+# How long each fuzz target runs, and which ones (a regular expression of their names).
+FUZZTIME ?= 20s
+FUZZ ?= .
+# Which benchmarks run, how long, how often.
+BENCH ?= .
+BENCHTIME ?= 1s
+COUNT ?= 1
+# Arguments for `make demo` and `make bench-drain`.
+ARGS ?=
+# The most a whole test run may take.
+TIMEOUT ?= 15m
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOFMT = "$$(go env GOROOT)/bin/gofmt"
+# The linter is built from tools/go.mod, so that none of its dependencies enter the worker's module.
+LINT = go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: check
+check: fmt-check tidy-check vet lint build test-race bench-check ## Everything a change must pass: what CI runs.
+	@echo "==> all checks passed"
+
+.PHONY: build
+build: ## Build bin/worker, static and reproducible.
+	@echo "==> build $(VERSION)"
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/worker ./cmd/worker
+
+.PHONY: demo
+demo: ## Run the demo: broker, both upstreams, worker and publisher in one process (ARGS="--queries 1000").
+	@go run ./cmd/worker demo $(ARGS)
+
+.PHONY: test
+test: ## Run all tests.
+	@echo "==> test"
+	@go test -timeout $(TIMEOUT) ./...
+
+.PHONY: test-race
+test-race: ## Run all tests with the race detector, in random order.
+	@echo "==> test with the race detector, shuffled"
+	@CGO_ENABLED=1 go test -race -shuffle=on -timeout $(TIMEOUT) ./...
+
+.PHONY: cover
+cover: ## Run all tests and show how much of the code they reach (coverage.html has the lines).
+	@go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -html=coverage.out -o coverage.html
+	@go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (20s); FUZZ=Decode picks by name.
+	@found=0; \
+	for package in $$(go list ./...); do \
+		targets=$$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' | grep -E -- '$(FUZZ)' || true); \
+		for target in $$targets; do \
+			echo "==> fuzz $$package $$target for $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$package"; \
+			found=$$((found + 1)); \
+		done; \
+	done; \
+	echo "==> $$found fuzz targets ran"; [ "$$found" -gt 0 ]
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=Decode COUNT=10 for benchstat).
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime '$(BENCHTIME)' -count $(COUNT) ./...
+
+.PHONY: bench-drain
+bench-drain: ## Drain a full stream with the worker and with a bare loop in turn (ARGS for the harness).
+	@cd bench && go run . $(ARGS)
+
+.PHONY: bench-check
+bench-check: ## Vet and test the load harness, which is a module of its own.
+	@echo "==> bench module: vet and test"
+	@cd bench && go vet ./... && go test -timeout $(TIMEOUT) ./...
+
+.PHONY: lint
+lint: ## Run the linters of .golangci.yaml; the first run builds them, which takes two minutes.
+	@echo "==> lint (the first run builds the linter)"
+	@$(LINT) run ./...
+
+.PHONY: vet
+vet: ## Run go vet.
+	@echo "==> vet"
+	@go vet ./...
+
+.PHONY: fmt
+fmt: ## Format the code and group its imports.
+	@$(LINT) fmt ./...
+	@cd bench && $(GOFMT) -s -w .
+
+.PHONY: fmt-check
+fmt-check: ## Fail if a file is not formatted.
+	@echo "==> format"
+	@unformatted=$$($(GOFMT) -s -l .); [ -z "$$unformatted" ] || { echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
+
+.PHONY: tidy
+tidy: ## Tidy the go.mod of every module.
+	@for module in $(MODULES); do (cd "$$module" && go mod tidy); done
+
+.PHONY: tidy-check
+tidy-check: ## Fail if a go.mod or go.sum is not tidy.
+	@echo "==> modules are tidy"
+	@for module in $(MODULES); do (cd "$$module" && go mod tidy -diff) || { echo "$$module: run make tidy"; exit 1; }; done
+
+.PHONY: clean
+clean: ## Remove what was built or measured; never a store or a key.
+	@rm -rf bin coverage.out coverage.html
