@@ -23,8 +23,9 @@ import (
 // Ring holds the worker's keys: private keys to open what publishers sealed, and keys for fingerprints. Several live at once, so
 // that keys can be rotated; the one with the greatest id seals and takes fingerprints. Ids begin with a date for that reason.
 type Ring struct {
-	private      map[string]*ecdsa.PrivateKey
-	fingerprints map[string][]byte
+	private map[string]*ecdsa.PrivateKey
+	// fingerprints holds the keys behind functions, because fmt would print bytes.
+	fingerprints map[string]func() []byte
 	sealing      string
 	joining      string
 }
@@ -50,7 +51,7 @@ func (r *Ring) KeyIDs() []string {
 // Fingerprint returns a value that is equal for equal card numbers and tells nothing else without the key (PCI DSS 3.5.1.1: a keyed
 // hash of the whole number): base64url of HMAC-SHA-256 over a label and the digits, and the id of the key.
 func (r *Ring) Fingerprint(n Number) (fingerprint, keyID string) {
-	mac := hmac.New(sha256.New, r.fingerprints[r.joining])
+	mac := hmac.New(sha256.New, r.fingerprints[r.joining]())
 	mac.Write([]byte("discount-query/card/v1|" + n.Reveal()))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), r.joining
 }
@@ -62,7 +63,7 @@ func LoadRing(dir string) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	ring := &Ring{private: map[string]*ecdsa.PrivateKey{}, fingerprints: map[string][]byte{}}
+	ring := &Ring{private: map[string]*ecdsa.PrivateKey{}, fingerprints: map[string]func() []byte{}}
 	for _, file := range files {
 		key, err := readJWK(file)
 		if err != nil {
@@ -87,6 +88,9 @@ func (r *Ring) add(key jose.JSONWebKey) error {
 		if material.Curve != elliptic.P256() {
 			return errors.New("its curve is not P-256")
 		}
+		if !isPair(material) {
+			return errors.New("its private and its public half do not belong together")
+		}
 		if r.private[key.KeyID] != nil {
 			return fmt.Errorf("two keys have the kid %q", key.KeyID)
 		}
@@ -96,13 +100,27 @@ func (r *Ring) add(key jose.JSONWebKey) error {
 		if len(material) < sha256.Size {
 			return errors.New("it is shorter than 32 bytes")
 		}
-		r.fingerprints[key.KeyID] = material
+		if r.fingerprints[key.KeyID] != nil {
+			return fmt.Errorf("two fingerprint keys have the kid %q", key.KeyID)
+		}
+		r.fingerprints[key.KeyID] = func() []byte { return material }
 		r.joining = max(r.joining, key.KeyID)
 	case *ecdsa.PublicKey:
 	default:
 		return errors.New("it is neither an EC P-256 nor an oct key")
 	}
 	return nil
+}
+
+// isPair tells whether the halves of a key belong together. The library does not check it, and with such a key the worker would seal
+// what it can never open.
+func isPair(key *ecdsa.PrivateKey) bool {
+	private, err := key.ECDH()
+	if err != nil {
+		return false
+	}
+	public, err := key.PublicKey.ECDH()
+	return err == nil && private.PublicKey().Equal(public)
 }
 
 // LoadSealer reads the public key to seal to from a JWK file, public or private.
@@ -121,7 +139,7 @@ func LoadSealer(file string) (*Sealer, error) {
 // readJWK reads one key. The error of the JSON library could repeat key material, so it is not passed on.
 func readJWK(file string) (jose.JSONWebKey, error) {
 	var key jose.JSONWebKey
-	raw, err := os.ReadFile(file) //nolint:gosec // The path comes from the configuration.
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return key, fmt.Errorf("read key: %w", err)
 	}
@@ -171,7 +189,7 @@ func writeJWK(file string, key jose.JSONWebKey, mode os.FileMode) error {
 	if err := (*jsontext.Value)(&raw).Indent(); err != nil {
 		return fmt.Errorf("write key %s: encoding failed", file)
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode) //nolint:gosec // The path comes from the user's flag.
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}

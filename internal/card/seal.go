@@ -77,14 +77,19 @@ func (r *Ring) Open(compact string, limit int) ([]byte, error) {
 }
 
 // checkHeader reads the protected header of a compact JWE before any cryptography and returns its key id. The library would
-// accept white space and compression; both are refused here.
+// accept white space, compression and several spellings of one token; all of them are refused here.
 func checkHeader(compact string) (string, bool) {
-	if strings.Count(compact, ".") != 4 || strings.Trim(compact, compactAlphabet) != "" || strings.ContainsAny(compact, " \t\r\n") {
+	if strings.Count(compact, ".") != 4 || strings.Trim(compact, compactAlphabet) != "" {
 		return "", false
 	}
-	protected, _, _ := strings.Cut(compact, ".")
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(protected)
-	if err != nil {
+	var parts [5][]byte
+	for i, part := range strings.Split(compact, ".") {
+		var err error
+		if parts[i], err = base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return "", false
+		}
+	}
+	if len(parts[4]) != tagSize {
 		return "", false
 	}
 	var header struct {
@@ -102,11 +107,14 @@ func checkHeader(compact string) (string, bool) {
 			Y   string `json:"y"`
 		} `json:"epk"`
 	}
-	if strict.ReadExactly(raw, &header) != nil || header.Kid == "" || header.Epk.Crv != "P-256" {
+	if strict.ReadExactly(parts[0], &header) != nil || header.Kid == "" || header.Epk.Crv != "P-256" {
 		return "", false
 	}
 	return header.Kid, true
 }
+
+// tagSize is the length of an A256GCM authentication tag in bytes (RFC 7518, 5.3).
+const tagSize = 16
 
 // compactAlphabet holds every character that a compact serialization may have.
 const compactAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."

@@ -80,6 +80,9 @@ func readDetails(plaintext []byte, binding *Binding) (*Details, error) {
 	if binding != nil && c.Binding != *binding {
 		return refuse(fault.SealMismatch)
 	}
+	if c.UserToken == "" {
+		return refuse(fault.BadField)
+	}
 	number, err := ParseNumber(c.CardNo)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ package fault
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 )
 
@@ -96,6 +98,12 @@ func (e *Error) Error() string {
 	}
 	return text
 }
+
+// Format prints the same as Error for every verb: %#v, or a verb that does not fit, would spell out the cause.
+func (e *Error) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.Error()) }
+
+// MarshalText returns the same as Error, so that a log line of a struct that holds the error does not spell out the cause.
+func (e *Error) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 // Unwrap returns the cause for errors.Is and errors.As.
 func (e *Error) Unwrap() error { return e.Cause }

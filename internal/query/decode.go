@@ -71,11 +71,11 @@ func (d *Decoder) Decode(delivery Delivery) (*Query, error) {
 	}
 	q.Provider, q.Lane, q.Client = address.Provider, address.Lane, address.Client
 	e, err := openEnvelope(delivery, q.Client)
-	if err != nil {
-		return q, err
-	}
 	if isAttribute(e.ID) && isAttribute(e.Source) {
 		q.ID, q.Source = e.ID, e.Source
+	}
+	if err != nil {
+		return q, err
 	}
 	if err := q.setAttributes(e); err != nil {
 		return q, err
@@ -90,8 +90,7 @@ func openEnvelope(delivery Delivery, client string) (envelope, error) {
 	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	switch {
 	case mediaType == ContentTypeEvent:
-		err := ReadStrict(delivery.Data, &e)
-		return e, err
+		return structuredEnvelope(delivery.Data)
 	case strings.HasPrefix(mediaType, "application/cloudevents"):
 		return e, fault.New("read envelope", fault.Malformed, fault.UnsupportedType)
 	case header(delivery.Header, "ce-specversion") != "":
@@ -109,6 +108,24 @@ func openEnvelope(delivery Delivery, client string) (envelope, error) {
 		TraceParent: header(delivery.Header, "traceparent"), TraceState: header(delivery.Header, "tracestate"),
 		Data: delivery.Data,
 	}, nil
+}
+
+// structuredEnvelope reads an event. CloudEvents lets attributes be numbers, which no attribute of a query is; such an event still has
+// its identity, so that whoever asked gets a result.
+func structuredEnvelope(data []byte) (envelope, error) {
+	var e envelope
+	err := ReadStrict(data, &e)
+	if err == nil {
+		return e, nil
+	}
+	var identity struct {
+		ID     string `json:"id"`
+		Source string `json:"source"`
+	}
+	if ReadStrict(data, &identity) != nil {
+		return envelope{}, err
+	}
+	return envelope{ID: identity.ID, Source: identity.Source}, fault.Because("read envelope", fault.Malformed, fault.BadEnvelope, err)
 }
 
 // binaryEnvelope reads the attributes from ce- headers (CloudEvents NATS protocol binding 1.0).

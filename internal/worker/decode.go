@@ -3,6 +3,7 @@ package worker
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
@@ -68,6 +69,9 @@ func (w *Worker) anonymous(c *work, err error) error {
 func ownHeaders(headers map[string][]string) map[string][]string {
 	own := make(map[string][]string, len(headers))
 	for name, values := range headers {
+		if !utf8.ValidString(name) {
+			continue // It can't be stored, and two such names could become one.
+		}
 		if lower := strings.ToLower(name); !strings.HasPrefix(lower, "nats-") || lower == "nats-msg-id" {
 			own[name] = values
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
@@ -103,11 +104,13 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	if err := w.unseal(c); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.AfterDecode)
 	ctx, cancel := withDeadline(ctx, c.query.Expires)
 	defer cancel()
 	if err := w.pace(ctx, c); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.AfterPermit)
 	answer, attempts, err := w.Caller.Call(ctx, c.query, c.card)
 	c.attempts = append(c.attempts, attempts...)
 	c.called(attempts)

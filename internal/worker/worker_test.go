@@ -228,6 +228,23 @@ func TestRedeliveryFindsItsResult(t *testing.T) {
 	require.Len(t, b.store.results, 1)
 }
 
+func TestOddHeadersAreNoPoison(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	delivery := b.delivery(query.EasyPay, "1", map[string]any{"cardBin": "1"}, nil)
+	delivery.Header["X-\xff"], delivery.Header["X-\xfe"] = []string{"\xff"}, []string{"b"}
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	require.Len(t, b.store.dead, 1)
+}
+
+func TestEventWithANumberForAnAttributeGetsItsResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, done, b.Handle(t.Context(), b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"correlationid": 42})))
+	require.Equal(t, query.Failed, b.store.statuses[keyOf("1")])
+	require.Equal(t, fault.BadEnvelope, b.store.last(t).Verdict.Fault.Code)
+}
+
 func TestRetryFindsItsResult(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
