@@ -24,7 +24,7 @@ func Default() Config {
 		Embedded: Embedded{Listen: "127.0.0.1:4222", SyncAlways: true, MaxStore: 16 * gib},
 		Streams:  defaultStreams(),
 		Lanes: Lanes{
-			Interactive: Lane{Slots: 32, Horizon: 2 * time.Minute},
+			Interactive: Lane{Slots: 32, Horizon: 15 * time.Minute},
 			Bulk:        Lane{Slots: 16, Horizon: 24 * time.Hour},
 		},
 		Consumer: Consumer{

@@ -45,15 +45,19 @@ func (p Policy) Limit(q *query.Query, received time.Time) time.Time {
 }
 
 // Plan says whether a query that was read is asked now. It returns nil to go on, an Expired fault for a query whose deadline has
-// passed, and a Rejected fault with the code CrashLoop for one whose holders crashed too often.
+// passed, an Unavailable fault with the code Horizon for one without a deadline that waited beyond its lane's horizon, and a Rejected
+// fault with the code CrashLoop for one whose holders crashed too often.
 func Plan(policy Policy, q *query.Query, facts Facts) error {
 	if policy.QuarantineAfter > 0 && facts.Deliveries > policy.QuarantineAfter {
 		return fault.New("plan", fault.Rejected, fault.CrashLoop)
 	}
-	if !q.Expires.IsZero() && !facts.Now.Before(q.Expires) {
-		return fault.New("plan", fault.Expired, fault.DeadlinePassed)
+	if facts.Now.Before(policy.Limit(q, facts.Received)) {
+		return nil
 	}
-	return nil
+	if q.Expires.IsZero() {
+		return fault.New("plan", fault.Unavailable, fault.Horizon)
+	}
+	return fault.New("plan", fault.Expired, fault.DeadlinePassed)
 }
 
 // Action is what becomes of a query.

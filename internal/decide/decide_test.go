@@ -26,6 +26,7 @@ func TestPlan(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		expires    time.Time
+		received   time.Time
 		deliveries int
 		kind       fault.Kind
 		code       fault.Code
@@ -35,13 +36,20 @@ func TestPlan(t *testing.T) {
 		"before the deadline":           {deliveries: 1, expires: epoch.Add(time.Millisecond)},
 		"at the deadline":               {deliveries: 1, expires: epoch, stop: true, kind: fault.Expired, code: fault.DeadlinePassed},
 		"after the deadline":            {deliveries: 1, expires: epoch.Add(-time.Hour), stop: true, kind: fault.Expired, code: fault.DeadlinePassed},
+		"before the horizon":            {deliveries: 1, received: epoch.Add(time.Millisecond - 10*time.Minute)},
+		"at the horizon":                {deliveries: 1, received: epoch.Add(-10 * time.Minute), stop: true, kind: fault.Unavailable, code: fault.Horizon},
+		"a deadline beyond the horizon": {deliveries: 1, received: epoch.Add(-time.Hour), expires: epoch.Add(time.Hour)},
 		"third delivery":                {deliveries: 3},
 		"fourth delivery":               {deliveries: 4, stop: true, kind: fault.Rejected, code: fault.CrashLoop},
 		"crash loop goes before expiry": {deliveries: 4, expires: epoch, stop: true, kind: fault.Rejected, code: fault.CrashLoop},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := Plan(testPolicy(), &query.Query{Expires: test.expires}, Facts{Now: epoch, Deliveries: test.deliveries})
+			if test.received.IsZero() {
+				test.received = epoch
+			}
+			facts := Facts{Now: epoch, Received: test.received, Deliveries: test.deliveries}
+			err := Plan(testPolicy(), &query.Query{Expires: test.expires}, facts)
 			if !test.stop {
 				require.NoError(t, err)
 				return
@@ -56,7 +64,7 @@ func TestPlanWithoutQuarantine(t *testing.T) {
 	t.Parallel()
 	policy := testPolicy()
 	policy.QuarantineAfter = 0
-	require.NoError(t, Plan(policy, &query.Query{}, Facts{Now: epoch, Deliveries: 1000}))
+	require.NoError(t, Plan(policy, &query.Query{}, Facts{Now: epoch, Received: epoch, Deliveries: 1000}))
 }
 
 func TestSettleByKind(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -202,9 +203,7 @@ func bindingOf(id string) card.Binding {
 
 func (b *bundle) delivery(provider query.Provider, id string, data any, attributes map[string]any) query.Delivery {
 	event := map[string]any{"specversion": "1.0", "id": id, "source": "urn:test", "type": query.TypeRequested, "data": data}
-	for name, value := range attributes {
-		event[name] = value
-	}
+	maps.Copy(event, attributes)
 	body, err := json.Marshal(event)
 	if err != nil {
 		panic(errors.New("a test's own event must encode"))

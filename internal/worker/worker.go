@@ -89,6 +89,20 @@ func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Set
 	return decide.Settlement{Done: true}
 }
 
+// Overdue tells whether the query should have had its result at the given time. One that can't be read has its lane's horizon.
+func (w *Worker) Overdue(delivery query.Delivery, at time.Time) bool {
+	c := newCase(delivery)
+	var err error
+	func() {
+		defer c.recoverPanic(&err)
+		err = w.decode(c)
+	}()
+	if err != nil {
+		c.query.Expires = time.Time{}
+	}
+	return !at.Before(w.policy(c).Limit(c.query, c.received))
+}
+
 // ask is the way to the answer: decode, decide, unseal, pace, call.
 func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	defer c.recoverPanic(&err)

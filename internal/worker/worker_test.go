@@ -59,24 +59,33 @@ func TestUnionPayGetsItsCardAndNobodyElse(t *testing.T) {
 
 func TestQueriesThatDieAtOnce(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	sealedForAnother := b.unionPay(t, "5", bindingOf("other"))
-	crashed := b.easyPay("7")
-	crashed.Number = 4
+	easyPay := func(data, attributes map[string]any) func(t *testing.T, b *bundle) query.Delivery {
+		return func(_ *testing.T, b *bundle) query.Delivery { return b.delivery(query.EasyPay, "1", data, attributes) }
+	}
 	for name, test := range map[string]struct {
-		delivery query.Delivery
+		delivery func(t *testing.T, b *bundle) query.Delivery
 		reason   query.Reason
 		code     fault.Code
 	}{
-		"breaks the schema":         {b.delivery(query.EasyPay, "1", map[string]any{"cardBin": "1234"}, nil), query.ReasonMalformed, fault.BadSchema},
-		"wrong type":                {b.delivery(query.EasyPay, "2", map[string]any{"cardCd": "008"}, map[string]any{"type": "discount.query.requested.v9"}), query.ReasonMalformed, fault.UnsupportedType},
-		"plain card data":           {b.delivery(query.UnionPay, "3", map[string]any{"data": map[string]any{"userToken": testToken, "cardNo": testCard}}, nil), query.ReasonMalformed, fault.PlainCard},
-		"card verification value":   {b.delivery(query.EasyPay, "4", map[string]any{"cardCd": "008", "cvv2": "123"}, nil), query.ReasonMalformed, fault.ForbiddenCardData},
-		"sealed for another query":  {sealedForAnother, query.ReasonMalformed, fault.SealMismatch},
-		"its holders crashed often": {crashed, query.ReasonQuarantined, fault.CrashLoop},
+		"breaks the schema":       {easyPay(map[string]any{"cardBin": "1234"}, nil), query.ReasonMalformed, fault.BadSchema},
+		"wrong type":              {easyPay(map[string]any{"cardCd": "008"}, map[string]any{"type": "discount.query.requested.v9"}), query.ReasonMalformed, fault.UnsupportedType},
+		"card verification value": {easyPay(map[string]any{"cardCd": "008", "cvv2": "123"}, nil), query.ReasonMalformed, fault.ForbiddenCardData},
+		"plain card data": {func(_ *testing.T, b *bundle) query.Delivery {
+			return b.delivery(query.UnionPay, "1", map[string]any{"data": map[string]any{"userToken": testToken, "cardNo": testCard}}, nil)
+		}, query.ReasonMalformed, fault.PlainCard},
+		"sealed for another query": {func(t *testing.T, b *bundle) query.Delivery {
+			return b.unionPay(t, "1", bindingOf("other"))
+		}, query.ReasonMalformed, fault.SealMismatch},
+		"its holders crashed often": {func(_ *testing.T, b *bundle) query.Delivery {
+			crashed := b.easyPay("1")
+			crashed.Number = 4
+			return crashed
+		}, query.ReasonQuarantined, fault.CrashLoop},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, done, b.Handle(t.Context(), test.delivery))
+			t.Parallel()
+			b := setup(t)
+			require.Equal(t, done, b.Handle(t.Context(), test.delivery(t, b)))
 			outcome := b.store.last(t)
 			key := outcome.Query.Key()
 			require.Equal(t, test.code, outcome.Verdict.Fault.Code)
@@ -86,11 +95,11 @@ func TestQueriesThatDieAtOnce(t *testing.T) {
 			decodeInto(t, b.store.results[key], &failed)
 			require.True(t, failed.DeadLetter)
 			require.Empty(t, outcome.Attempts, "no call was spent")
+			require.Equal(t, []string{"dead", "result"}, b.store.order, "the letter is written before the result")
+			for _, secret := range []string{testCard, testToken} {
+				require.NotContains(t, b.store.everything(), secret)
+			}
 		})
-	}
-	require.Equal(t, []string{"dead", "result"}, b.store.order[:2], "the letter is written before the result")
-	for _, secret := range []string{testCard, testToken} {
-		require.NotContains(t, b.store.everything(), secret)
 	}
 }
 
@@ -202,10 +211,37 @@ func TestExhaustedAfterItsHorizon(t *testing.T) {
 	b := setup(t)
 	b.fail(fault.Unavailable, fault.Timeout)
 	delivery := b.easyPay("1")
-	delivery.Stored = time.Now().Add(-time.Hour)
+	delivery.Stored = time.Now().Add(time.Second - 10*time.Minute)
 	require.Equal(t, done, b.Handle(t.Context(), delivery))
 	require.Equal(t, query.ReasonExhausted, b.store.reasons[keyOf("1")])
 	require.Equal(t, query.Failed, b.store.statuses[keyOf("1")])
+}
+
+func TestOverdue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	now := time.Now()
+	deadline := now.Add(time.Minute).UTC().Format(time.RFC3339Nano)
+	withDeadline := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": deadline})
+	require.False(t, b.Overdue(withDeadline, now))
+	require.True(t, b.Overdue(withDeadline, now.Add(time.Minute)))
+	require.False(t, b.Overdue(b.easyPay("2"), now.Add(9*time.Minute)))
+	require.True(t, b.Overdue(b.easyPay("2"), now.Add(11*time.Minute)), "without a deadline the lane's horizon counts")
+	broken := b.easyPay("3")
+	broken.Data = []byte("{")
+	require.False(t, b.Overdue(broken, now))
+	require.True(t, b.Overdue(broken, now.Add(11*time.Minute)))
+}
+
+func TestWaitedBeyondTheHorizonIsExhaustedWithoutACall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	delivery := b.easyPay("1")
+	delivery.Stored = time.Now().Add(-time.Hour)
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	require.Equal(t, query.ReasonExhausted, b.store.reasons[keyOf("1")])
+	require.Equal(t, fault.Horizon, b.store.last(t).Verdict.Fault.Code)
+	require.Empty(t, b.store.last(t).Attempts)
 }
 
 func TestRedeliveryFindsItsResult(t *testing.T) {

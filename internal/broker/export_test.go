@@ -1,0 +1,19 @@
+package broker
+
+// StreamFieldNames returns the settings of a stream that a plan compares.
+func StreamFieldNames() []string {
+	var names []string
+	for _, f := range streamFields() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// ConsumerFieldNames returns the settings of a consumer that a plan compares.
+func ConsumerFieldNames() []string {
+	var names []string
+	for _, f := range consumerFields() {
+		names = append(names, f.name)
+	}
+	return names
+}

@@ -1,0 +1,203 @@
+// Package sweeper is the net under the broker: it finds queries that the broker gave up on, and queries that should have had their
+// result by now, by reading the streams. It hands them to the same handler as everybody else and must never ack, delete or decide.
+package sweeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/query"
+)
+
+// Handler takes a query to its end.
+type Handler interface {
+	Handle(ctx context.Context, delivery query.Delivery) decide.Settlement
+	// Overdue tells whether the query should have had its result at the given time.
+	Overdue(delivery query.Delivery, at time.Time) bool
+}
+
+// Binding names one durable consumer and the messages it is to read.
+type Binding struct {
+	Stream   string
+	Consumer string
+	Filter   string
+}
+
+// Why says why a query was swept up.
+type Why string
+
+// Why queries are swept up.
+const (
+	// GivenUp is a message that the broker delivered as often as it may and will not deliver again.
+	GivenUp Why = "given_up"
+	// Overdue is a query that nobody has answered in its time, because nobody takes its provider's queries now.
+	Overdue Why = "overdue"
+)
+
+// Options are the parts of a Sweeper.
+type Options struct {
+	JS       jetstream.JetStream
+	Bindings []Binding
+	Lease    *Lease
+	// Every is the time between two passes.
+	Every time.Duration
+	// Grace is how long after its limit a query is left to the workers.
+	Grace time.Duration
+	// Batch is how many waiting messages of one consumer are looked at in one pass.
+	Batch   int
+	Handler Handler
+	// OnFound is told each query that was swept up, OnTrouble each pass that ended early. Both must be quick.
+	OnFound   func(why Why, settled bool)
+	OnTrouble func(err error)
+}
+
+// Sweeper makes passes over the streams while it holds the lease.
+type Sweeper struct {
+	Options
+
+	// settled holds what was swept up already. The broker keeps a message that it gave up on, so each pass meets it again.
+	settled map[place]bool
+	// cursors say where the next look for overdue queries begins.
+	cursors map[Binding]uint64
+}
+
+type place struct {
+	stream   string
+	sequence uint64
+}
+
+// New returns a sweeper of the given parts.
+func New(options Options) *Sweeper {
+	return &Sweeper{Options: options, settled: map[place]bool{}, cursors: map[Binding]uint64{}}
+}
+
+// Run makes a pass every now and then until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) {
+	ticker := time.NewTicker(s.Every)
+	defer ticker.Stop()
+	for {
+		if err := s.passIfHeld(ctx); err != nil && ctx.Err() == nil {
+			s.OnTrouble(err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Sweeper) passIfHeld(ctx context.Context) error {
+	held, err := s.Lease.Hold(ctx)
+	if err != nil || !held {
+		return err
+	}
+	return s.Pass(ctx)
+}
+
+// Pass looks through all bindings once.
+func (s *Sweeper) Pass(ctx context.Context) error {
+	var failed []error
+	for _, binding := range s.Bindings {
+		if err := s.sweep(ctx, binding); err != nil {
+			failed = append(failed, fmt.Errorf("sweep %s of %s: %w", binding.Consumer, binding.Stream, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// sweep looks through the messages of one consumer. What lies at or below its ack floor and is still stored was given up on: on a work
+// queue every settled message is gone. What lies above is waiting or held.
+func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
+	stream, err := s.JS.Stream(ctx, binding.Stream)
+	if err != nil {
+		return err
+	}
+	bound, err := s.JS.Consumer(ctx, binding.Stream, binding.Consumer)
+	if err != nil {
+		return err
+	}
+	floor := bound.CachedInfo().AckFloor.Stream
+	if err := s.sweepGivenUp(ctx, stream, binding, floor); err != nil {
+		return err
+	}
+	return s.sweepOverdue(ctx, stream, binding, floor)
+}
+
+func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, floor uint64) error {
+	for next := uint64(1); next <= floor; {
+		message, err := read(ctx, stream, binding, next)
+		if err != nil || message == nil || message.Sequence > floor {
+			return err
+		}
+		s.settle(ctx, binding, message, GivenUp)
+		next = message.Sequence + 1
+	}
+	return nil
+}
+
+func (s *Sweeper) sweepOverdue(ctx context.Context, stream jetstream.Stream, binding Binding, floor uint64) error {
+	next := max(s.cursors[binding], floor+1)
+	for range s.Batch {
+		message, err := read(ctx, stream, binding, next)
+		if err != nil {
+			return err
+		}
+		if message == nil {
+			next = 0 // The next pass begins at the front again.
+			break
+		}
+		if s.Handler.Overdue(deliveryOf(binding, message, 1), time.Now().Add(-s.Grace)) {
+			s.settle(ctx, binding, message, Overdue)
+		}
+		next = message.Sequence + 1
+	}
+	s.cursors[binding] = next
+	return nil
+}
+
+// read returns the first message of the binding at or after a sequence, nil if there is none.
+func read(ctx context.Context, stream jetstream.Stream, binding Binding, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	message, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(binding.Filter))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil //nolint:nilnil // No message is an answer, and the two callers ask for it at once.
+	}
+	return message, err
+}
+
+// settle hands a message to the handler as one that was delivered before, so that the handler looks for its result first; one that was
+// given up on counts as delivered more often than any policy allows.
+func (s *Sweeper) settle(ctx context.Context, binding Binding, message *jetstream.RawStreamMsg, why Why) {
+	at := place{stream: binding.Stream, sequence: message.Sequence}
+	if s.settled[at] {
+		return
+	}
+	deliveries := 2
+	if why == GivenUp {
+		deliveries = givenUpDeliveries
+	}
+	settlement := s.Handler.Handle(ctx, deliveryOf(binding, message, deliveries))
+	if len(s.settled) >= maxSettled {
+		clear(s.settled) // Looking a few results up again costs less than remembering for ever.
+	}
+	s.settled[at] = settlement.Done
+	s.OnFound(why, settlement.Done)
+}
+
+// maxSettled bounds what is remembered of earlier passes.
+const maxSettled = 1 << 16
+
+// givenUpDeliveries stands for "too often".
+const givenUpDeliveries = 1 << 20
+
+func deliveryOf(binding Binding, message *jetstream.RawStreamMsg, deliveries int) query.Delivery {
+	return query.Delivery{
+		Subject: message.Subject, Header: message.Header, Data: message.Data, Stream: binding.Stream,
+		Sequence: message.Sequence, Number: deliveries, Stored: message.Time,
+	}
+}
