@@ -95,7 +95,7 @@ func TestAsyncAPIAddressesAreSubjects(t *testing.T) {
 		require.Equal(t, address, lookUp(t, channels, name, "address"))
 		parameters, ok := lookUp(t, channels, name, "parameters").(map[string]any)
 		require.True(t, ok)
-		require.Equal(t, strings.Count(address, "{"), len(parameters), name)
+		require.Len(t, parameters, strings.Count(address, "{"), name)
 		for parameter := range parameters {
 			require.Contains(t, address, "{"+parameter+"}")
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -47,7 +46,6 @@ func Compile() (*Set, error) {
 	}
 	set := &Set{
 		byName: map[string]*jsonschema.Schema{}, byQuery: map[string]*jsonschema.Schema{}, names: map[string]bool{},
-		decoders: sync.Pool{New: func() any { return new(jsontext.Decoder) }},
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)

@@ -22,7 +22,10 @@ var errNotStrict = &Violation{Keyword: KeywordJSON}
 // read turns a document into the values that the validator works on. It is strict: duplicate names, invalid UTF-8, bytes after
 // the value, nesting beyond 32 levels and numbers beyond 64 characters or beyond a double's range are refused.
 func (s *Set) read(document []byte) (any, error) {
-	decoder := s.decoders.Get().(*jsontext.Decoder)
+	decoder, ok := s.decoders.Get().(*jsontext.Decoder)
+	if !ok {
+		decoder = new(jsontext.Decoder) // All are in use.
+	}
 	defer s.release(decoder)
 	decoder.Reset(bytes.NewBuffer(document))
 	value, err := readValue(decoder)
@@ -64,7 +67,7 @@ func readValue(decoder *jsontext.Decoder) (any, error) {
 	case 't', 'f':
 		return token.Bool(), nil
 	default:
-		return nil, nil
+		return nil, nil //nolint:nilnil // The value of JSON's null is nil.
 	}
 }
 

@@ -64,7 +64,8 @@ func sandboxKeys(dir string) (sandbox.Keys, error) {
 	if keys, err = sandbox.NewKeys(); err != nil {
 		return keys, err
 	}
-	return keys, keys.WriteTo(dir)
+	err = keys.WriteTo(dir)
+	return keys, err
 }
 
 // settings returns the part of a worker's configuration that reaches the sandbox, ready to be pasted.

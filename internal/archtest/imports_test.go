@@ -63,6 +63,7 @@ func rooms() map[string]rule {
 		"publish":           {may: []string{"fault", "query", "card", "decide", "strict", "crashpoint"}, never: []string{netHTTP}},
 		"broker":            {may: []string{"fault"}, never: []string{netHTTP}},
 		"broker/brokertest": {may: []string{"broker"}},
+		"sweeper":           {may: []string{"fault", "query", "decide"}, never: []string{netHTTP, backoff}},
 		"deadletter":        {may: []string{"fault", "query", "card", "publish", "broker", "strict"}, never: []string{netHTTP, backoff}},
 		"console":           {mayAllBut: []string{"cmd/worker"}, never: []string{backoff}},
 		"telemetry":         {may: []string{"fault", "query", "decide"}, never: []string{nats, backoff}},
@@ -77,12 +78,16 @@ func rooms() map[string]rule {
 			may:   []string{"app", "config", "demo", "client", "check", "card", "query", "schemas", "fault", "strict", "upstream/sandbox"},
 			never: []string{nats, netHTTP, backoff},
 		},
-		"archtest": {onlyStandard: true},
+		"archtest":     {onlyStandard: true},
+		"faults":       {onlyStandard: true},
+		"faults/proxy": {onlyStandard: true},
 	}
 }
 
 // testRooms holds the rooms that exist for tests: no rule lets a room of the product import them.
-func testRooms() map[string]bool { return map[string]bool{"broker/brokertest": true} }
+func testRooms() map[string]bool {
+	return map[string]bool{"broker/brokertest": true, "faults": true, "faults/proxy": true}
+}
 
 // homes says which rooms alone may import a package of others; an empty list means tests only.
 func homes() map[string][]string {
@@ -267,6 +272,14 @@ func TestStrayImportsAreFound(t *testing.T) {
 		"a room for tests in a command": {
 			files: map[string]string{"cmd/worker/a.go": source(own("broker/brokertest"))},
 			want:  []string{"cmd/worker must not know broker/brokertest"},
+		},
+		"the product that knows how it is broken": {
+			files: map[string]string{"internal/app/a.go": source(module + "/faults/proxy"), "internal/consumer/a.go": source(module + "/faults")},
+			want:  []string{"app must not know faults/proxy", "consumer must not know faults"},
+		},
+		"a proxy that shares code with what it breaks": {
+			files: map[string]string{"faults/proxy/a.go": source("net", own("broker"), nats+"/nats.go")},
+			want:  []string{"faults/proxy must not know broker", "faults/proxy uses the standard library only"},
 		},
 		"tests import what they need": {
 			files: map[string]string{"internal/decide/a_test.go": source(own("broker/brokertest"), nats+"/nats.go", "testing")},

@@ -40,6 +40,7 @@ type outside struct {
 }
 
 func everything(t testing.TB) []any {
+	t.Helper()
 	d := details(t)
 	o := outside{
 		d, &d, d, d.Number, []Number{d.Number}, map[string]Secret{"a": d.Mobile}, [2]Secret{d.UserToken, d.Mobile},

@@ -125,6 +125,7 @@ func refusedContents(t testing.TB) map[string]struct {
 	text []byte
 	code fault.Code
 } {
+	t.Helper()
 	type row = struct {
 		text []byte
 		code fault.Code

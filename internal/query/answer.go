@@ -41,11 +41,11 @@ const (
 // Money is an exact amount. It is never a float.
 type Money struct {
 	// Minor is the amount in the currency's minor unit (cents; for won the won itself). It is nil where the unit is not known.
-	Minor *int64 `json:"minor,omitempty"`
+	Minor *int64 `json:"minor,omitzero"`
 	// Currency is the ISO 4217 code: three letters, or the three digits of the upstream where the code is not known.
 	Currency string `json:"currency"`
 	// Raw is the upstream's own string, kept where its unit is not documented.
-	Raw string `json:"raw,omitempty"`
+	Raw string `json:"raw,omitzero"`
 }
 
 // Won returns an amount of Korean won, which has no minor unit.
@@ -84,7 +84,7 @@ type CardCompany struct {
 	// Code is KICC's window card code.
 	Code string `json:"code"`
 	// Name is the upstream's name for it, or the one of the shipped table.
-	Name string `json:"name,omitempty"`
+	Name string `json:"name,omitzero"`
 }
 
 // Offer is one instant-discount coupon.
@@ -96,51 +96,51 @@ type Offer struct {
 	// Type says how the discount is computed.
 	Type DiscountType `json:"type"`
 	// Minimum is the smallest purchase the offer applies to, inclusive; nil if not told.
-	Minimum *Money `json:"minimum,omitempty"`
+	Minimum *Money `json:"minimum,omitzero"`
 	// Exhaustion is how much of the offer's budget is used, in percent, as an exact decimal; empty if not told.
-	Exhaustion string `json:"exhaustion,omitempty"`
+	Exhaustion string `json:"exhaustion,omitzero"`
 	// NearlyExhausted tells that the exhaustion is above the configured threshold: ask again right before paying.
 	NearlyExhausted bool `json:"nearlyExhausted,omitzero"`
 	// Rate is the percentage of a percentage offer, as an exact decimal; empty if not told.
-	Rate string `json:"rate,omitempty"`
+	Rate string `json:"rate,omitzero"`
 	// Cap is the largest discount of a percentage offer; nil if none is known.
-	Cap *Money `json:"cap,omitempty"`
+	Cap *Money `json:"cap,omitzero"`
 	// Verdict says whether the offer applies to the asked amount.
 	Verdict Verdict `json:"verdict"`
 	// Discount is the discount for the asked amount; nil if it can't be told.
-	Discount *Money `json:"discount,omitempty"`
+	Discount *Money `json:"discount,omitzero"`
 	// Payable is the asked amount less the discount; nil if it can't be told.
-	Payable *Money `json:"payable,omitempty"`
+	Payable *Money `json:"payable,omitzero"`
 	// Upstream is the discount the upstream itself computed; nil if it sent none.
-	Upstream *Money `json:"upstreamDiscount,omitempty"`
+	Upstream *Money `json:"upstreamDiscount,omitzero"`
 }
 
 // Used is how much of an offer was used in one period: an amount and a count, each absent where the upstream sent none.
 type Used struct {
-	Amount *Money `json:"amount,omitempty"`
-	Count  *int64 `json:"count,omitempty"`
+	Amount *Money `json:"amount,omitzero"`
+	Count  *int64 `json:"count,omitzero"`
 }
 
 // Usage is how much of an offer one cardholder has used. Absent is not zero: a period without a limit is not reported.
 type Usage struct {
-	Day      *Used  `json:"day,omitempty"`
-	Month    *Used  `json:"month,omitempty"`
-	Total    *Used  `json:"total,omitempty"`
-	Currency string `json:"currency,omitempty"`
+	Day      *Used  `json:"day,omitzero"`
+	Month    *Used  `json:"month,omitzero"`
+	Total    *Used  `json:"total,omitzero"`
+	Currency string `json:"currency,omitzero"`
 }
 
 // Response is what is kept of the upstream's response besides the answer.
 type Response struct {
 	// Code is the upstream's response code.
-	Code string `json:"code,omitempty"`
+	Code string `json:"code,omitzero"`
 	// Message is the upstream's text, cleaned by CleanMessage.
-	Message string `json:"message,omitempty"`
+	Message string `json:"message,omitzero"`
 	// Reference is the reference number of the attempt that was answered (UnionPay refNum).
-	Reference string `json:"reference,omitempty"`
+	Reference string `json:"reference,omitzero"`
 	// Status is the HTTP status.
 	Status int `json:"httpStatus,omitzero"`
 	// Dialect names the form of the response, where the upstream has several.
-	Dialect string `json:"dialect,omitempty"`
+	Dialect string `json:"dialect,omitzero"`
 }
 
 // Answer is what an upstream said to one query.

@@ -24,9 +24,9 @@ type Event struct {
 	Time        time.Time `json:"time"`
 	ContentType string    `json:"datacontenttype"`
 	DataSchema  string    `json:"dataschema"`
-	Correlation string    `json:"correlationid,omitempty"`
-	TraceParent string    `json:"traceparent,omitempty"`
-	TraceState  string    `json:"tracestate,omitempty"`
+	Correlation string    `json:"correlationid,omitzero"`
+	TraceParent string    `json:"traceparent,omitzero"`
+	TraceState  string    `json:"tracestate,omitzero"`
 	Data        any       `json:"data"`
 }
 
@@ -49,7 +49,7 @@ func SchemaURI(eventType string) string {
 // Encode returns the event as JSON. Bytes that are not UTF-8 are replaced, not refused: they can stand in the subject of a message that
 // could not be read, whose dead letter would otherwise never be written.
 func (e Event) Encode() ([]byte, error) {
-	b, err := json.Marshal(e, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	b, err := json.Marshal(e, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", e.Type, err)
 	}

@@ -88,21 +88,21 @@ type Query struct {
 // EasyPayQuestion has the field names of the coupon inquiry page.
 type EasyPayQuestion struct {
 	// MallID is KICC's merchant id, 8 characters; empty means the configured default.
-	MallID string `json:"mallId,omitempty"`
+	MallID string `json:"mallId,omitzero"`
 	// CardCd is the card company's code, 3 characters. Never set together with CardBin.
-	CardCd string `json:"cardCd,omitempty"`
+	CardCd string `json:"cardCd,omitzero"`
 	// CardBin is the first 8 digits of the card number.
-	CardBin string `json:"cardBin,omitempty"`
+	CardBin string `json:"cardBin,omitzero"`
 	// Amount is the payment in won; nil if none was given.
-	Amount *int64 `json:"amount,omitempty"`
+	Amount *int64 `json:"amount,omitzero"`
 }
 
 // UnionPayQuestion has the field names of the usage query page. The three secret fields travel sealed in Data.
 type UnionPayQuestion struct {
 	// PID identifies the offer, up to 10 digits; empty means the configured default.
-	PID string `json:"pid,omitempty"`
+	PID string `json:"pid,omitzero"`
 	// ScenID is the optional scenario, up to 4 characters.
-	ScenID string `json:"scenId,omitempty"`
+	ScenID string `json:"scenId,omitzero"`
 	// Data holds the sealed card data. It is never part of a result.
 	Data Opaque `json:"-"`
 }

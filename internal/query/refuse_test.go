@@ -321,7 +321,7 @@ func TestRefusalsAreSilent(t *testing.T) {
 			return // A message id of digits is a message id.
 		}
 		require.Equal(t, fault.Malformed, fault.KindOf(err))
-		for e := error(err); e != nil; {
+		for e := err; e != nil; {
 			require.NotContains(t, e.Error(), secret)
 			unwrapped, ok := e.(interface{ Unwrap() error })
 			if !ok {

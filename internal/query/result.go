@@ -49,10 +49,10 @@ type Attempt struct {
 	// Milliseconds is how long it took.
 	Milliseconds int64 `json:"ms"`
 	// Kind and Code say how it failed; both are empty for the attempt that was answered.
-	Kind string     `json:"kind,omitempty"`
-	Code fault.Code `json:"code,omitempty"`
+	Kind string     `json:"kind,omitzero"`
+	Code fault.Code `json:"code,omitzero"`
 	// Upstream is the upstream's own code, where it sent one.
-	Upstream string `json:"upstreamCode,omitempty"`
+	Upstream string `json:"upstreamCode,omitzero"`
 	// Status is the HTTP status, 0 if there was no response.
 	Status int `json:"httpStatus,omitzero"`
 }
@@ -60,15 +60,15 @@ type Attempt struct {
 // Asked is the part of a query that events repeat: everything but its secrets.
 type Asked struct {
 	Client   string            `json:"client"`
-	Source   string            `json:"source,omitempty"`
-	ID       string            `json:"id,omitempty"`
+	Source   string            `json:"source,omitzero"`
+	ID       string            `json:"id,omitzero"`
 	Key      string            `json:"key"`
 	Provider Provider          `json:"provider"`
 	Lane     Lane              `json:"lane"`
 	Time     time.Time         `json:"time,omitzero"`
 	Expires  time.Time         `json:"expires,omitzero"`
-	EasyPay  *EasyPayQuestion  `json:"easypay,omitempty"`
-	UnionPay *UnionPayQuestion `json:"unionpay,omitempty"`
+	EasyPay  *EasyPayQuestion  `json:"easypay,omitzero"`
+	UnionPay *UnionPayQuestion `json:"unionpay,omitzero"`
 }
 
 // Asked returns the part of the query that events repeat.
@@ -104,9 +104,9 @@ type CompletedData struct {
 	Query    Asked     `json:"query"`
 	Outcome  Outcome   `json:"outcome"`
 	Offers   []Offer   `json:"offers,omitempty"`
-	Best     *Offer    `json:"best,omitempty"`
-	Usage    *Usage    `json:"usage,omitempty"`
-	Card     *CardRef  `json:"card,omitempty"`
+	Best     *Offer    `json:"best,omitzero"`
+	Usage    *Usage    `json:"usage,omitzero"`
+	Card     *CardRef  `json:"card,omitzero"`
 	Upstream Response  `json:"upstream"`
 	AsOf     time.Time `json:"asOf"`
 	Timing   Timing    `json:"timing"`
@@ -120,7 +120,7 @@ type FailedData struct {
 	Kind     string     `json:"kind"`
 	Code     fault.Code `json:"code"`
 	Upstream Response   `json:"upstream,omitzero"`
-	Card     *CardRef   `json:"card,omitempty"`
+	Card     *CardRef   `json:"card,omitzero"`
 	// DeadLetter tells that ops hold a dead letter of this query and may still bring it to a completed result.
 	DeadLetter bool      `json:"deadLetter"`
 	Timing     Timing    `json:"timing"`
@@ -161,7 +161,7 @@ type DeadData struct {
 // broker's own headers.
 type Original struct {
 	Subject string              `json:"subject"`
-	Header  map[string][]string `json:"header,omitempty"`
+	Header  map[string][]string `json:"header,omitzero"`
 	Data    []byte              `json:"data"`
 }
 

@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestHoldsAuthenticationData(t *testing.T) {
 		`{"security_code":1}`:              true,
 		`{"SECURITY-CODE":1}`:              true,
 		`{"Card-Verification_Value":1}`:    true,
-		`{" c v v ":1}`:                    true,
+		`{" c v v ":1}`:                    true, //nolint:dupword // The name is spelled with spaces.
 		`{"c\u0076v":1}`:                   true,
 		`{"pin":1}`:                        true,
 		`{"Pin Block":1}`:                  true,
@@ -109,11 +110,7 @@ func holds(v any) bool {
 			}
 		}
 	case []any:
-		for _, child := range v {
-			if holds(child) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(v, holds)
 	}
 	return false
 }

@@ -111,8 +111,10 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// sweep looks through the messages of one consumer. What lies at or below its ack floor and is still stored was given up on: on a work
-// queue every settled message is gone. What lies above is waiting or held.
+// sweep looks through the messages of one consumer. On a work queue every settled message is gone, so what was delivered, is still
+// stored and is not pending was given up on. The broker does not tell which messages are pending, only how many: with none, all that was
+// delivered and is still there was given up on; otherwise such a message is found when it is overdue, as one that waits or is held
+// would be.
 func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 	stream, err := s.JS.Stream(ctx, binding.Stream)
 	if err != nil {
@@ -122,17 +124,19 @@ func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 	if err != nil {
 		return err
 	}
-	floor := bound.CachedInfo().AckFloor.Stream
-	if err := s.sweepGivenUp(ctx, stream, binding, floor); err != nil {
-		return err
+	info := bound.CachedInfo()
+	if info.NumAckPending == 0 {
+		if err := s.sweepGivenUp(ctx, stream, binding, info.Delivered.Stream); err != nil {
+			return err
+		}
 	}
-	return s.sweepOverdue(ctx, stream, binding, floor)
+	return s.sweepOverdue(ctx, stream, binding)
 }
 
-func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, floor uint64) error {
-	for next := uint64(1); next <= floor; {
+func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, delivered uint64) error {
+	for next := uint64(1); next <= delivered; {
 		message, err := read(ctx, stream, binding, next)
-		if err != nil || message == nil || message.Sequence > floor {
+		if err != nil || message == nil || message.Sequence > delivered {
 			return err
 		}
 		s.settle(ctx, binding, message, GivenUp)
@@ -141,8 +145,8 @@ func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, bin
 	return nil
 }
 
-func (s *Sweeper) sweepOverdue(ctx context.Context, stream jetstream.Stream, binding Binding, floor uint64) error {
-	next := max(s.cursors[binding], floor+1)
+func (s *Sweeper) sweepOverdue(ctx context.Context, stream jetstream.Stream, binding Binding) error {
+	next := max(s.cursors[binding], 1)
 	for range s.Batch {
 		message, err := read(ctx, stream, binding, next)
 		if err != nil {

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,7 +12,8 @@ import (
 	"discountquery.example/worker/internal/query"
 )
 
-// Metrics holds the worker's metrics. All labels come from closed lists and exist at zero from the start.
+// Metrics holds the worker's metrics. All labels come from closed lists. Those that are known in advance exist at zero from the start; the
+// pairs of kind and code, and the kinds of writes, appear with their first event. It may be used by many goroutines.
 type Metrics struct {
 	registry *prometheus.Registry
 	queries  *prometheus.CounterVec
@@ -23,6 +25,7 @@ type Metrics struct {
 	consumer *prometheus.CounterVec
 	broker   *prometheus.CounterVec
 	troubles *prometheus.CounterVec
+	swept    *prometheus.CounterVec
 }
 
 // latencyBuckets reach from a loopback call to a query that spent minutes in retries, in seconds.
@@ -43,12 +46,13 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 		consumer: counter("consumer_events_total", "What the pull loops report.", "consumer", "event"),
 		broker:   counter("broker_events_total", "What the broker's connection reports.", "event"),
 		troubles: counter("store_troubles_total", "Writes that the broker did not confirm at once.", "write"),
+		swept:    counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "discount_worker_build_info", Help: "The worker's build; always 1.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, build,
+	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.initialize(providers)
 	return m
@@ -61,6 +65,7 @@ func (m *Metrics) initialize(providers []query.Provider) {
 			m.attempts.WithLabelValues(string(provider), kind.String())
 		}
 		m.attempts.WithLabelValues(string(provider), answered)
+		m.took.WithLabelValues(string(provider))
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			m.age.WithLabelValues(string(provider), string(lane))
 			m.waited.WithLabelValues(string(provider), string(lane))
@@ -103,6 +108,20 @@ func (m *Metrics) Attempt(provider query.Provider, took time.Duration, err error
 	m.took.WithLabelValues(string(provider)).Observe(took.Seconds())
 }
 
+// ExpectConsumer makes the counts of a pull loop's events exist at zero.
+func (m *Metrics) ExpectConsumer(consumer string, events ...string) {
+	for _, event := range events {
+		m.consumer.WithLabelValues(consumer, event)
+	}
+}
+
+// ExpectBroker makes the counts of the connection's events exist at zero.
+func (m *Metrics) ExpectBroker(events ...string) {
+	for _, event := range events {
+		m.broker.WithLabelValues(event)
+	}
+}
+
 // ConsumerEvent counts what a pull loop reports.
 func (m *Metrics) ConsumerEvent(consumer, event string) {
 	m.consumer.WithLabelValues(consumer, event).Inc()
@@ -113,6 +132,11 @@ func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).In
 
 // StoreTrouble counts a write that was not confirmed at once.
 func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
+
+// Swept counts a query that the sweeper took up.
+func (m *Metrics) Swept(why string, settled bool) {
+	m.swept.WithLabelValues(why, strconv.FormatBool(settled)).Inc()
+}
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "discount_worker_" + name, Help: help}, labels)

@@ -89,7 +89,9 @@ func scaled(units uint64, scale int) (decimal, bool) {
 }
 
 // won returns the number as a whole amount of won, and whether it is one.
-func (d decimal) won() (int64, bool) { return int64(d.units), d.scale == 0 }
+func (d decimal) won() (int64, bool) {
+	return int64(d.units), d.scale == 0 //nolint:gosec // 18 digits fit.
+}
 
 // compare returns -1, 0 or 1 as d is smaller than, equal to or larger than e.
 func (d decimal) compare(e decimal) int {

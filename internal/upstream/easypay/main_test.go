@@ -2,7 +2,6 @@ package easypay
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -74,7 +73,7 @@ func answer(t testing.TB, p *Provider, question upstream.Question, body string) 
 func faultOf(t testing.TB, err error) *fault.Error {
 	t.Helper()
 	var e *fault.Error
-	require.True(t, errors.As(err, &e), "not a fault: %v", err)
+	require.ErrorAs(t, err, &e)
 	return e
 }
 

@@ -106,10 +106,10 @@ func share(amount int64, rate decimal) int64 {
 		return amount
 	}
 	divisor := powers[rate.scale+2]
-	high, low := bits.Mul64(uint64(amount), rate.units)
+	high, low := bits.Mul64(uint64(amount), rate.units) //nolint:gosec // judge has refused amounts below 1.
 	low, carry := bits.Add64(low, divisor/2, 0)
 	quotient, _ := bits.Div64(high+carry, low, divisor)
-	return int64(quotient)
+	return int64(quotient) //nolint:gosec // A part of the amount fits where the amount did.
 }
 
 // judged is a coupon with its verdict.

@@ -98,12 +98,12 @@ func parseFault(text string) (Fault, error) {
 	if _, err := f.rule(); err != nil {
 		return Fault{}, err
 	}
-	rest, err := f.parseParam(rest)
+	rest, err := parseParam(&f, rest)
 	if err != nil {
 		return Fault{}, err
 	}
 	for rest != "" {
-		if rest, err = f.parseSuffix(rest); err != nil {
+		if rest, err = parseSuffix(&f, rest); err != nil {
 			return Fault{}, err
 		}
 	}
@@ -113,8 +113,8 @@ func parseFault(text string) (Fault, error) {
 	return f, nil
 }
 
-// parseParam reads "=PARAM" when it is there, and returns what follows it.
-func (f *Fault) parseParam(text string) (string, error) {
+// parseParam reads "=PARAM" into f when it is there, and returns what follows it.
+func parseParam(f *Fault, text string) (string, error) {
 	if !strings.HasPrefix(text, "=") {
 		return text, nil
 	}
@@ -139,12 +139,12 @@ func (f *Fault) parseParam(text string) (string, error) {
 	return text, nil
 }
 
-// parseSuffix reads one suffix and returns what follows it.
-func (f *Fault) parseSuffix(text string) (string, error) {
+// parseSuffix reads one suffix into f and returns what follows it.
+func parseSuffix(f *Fault, text string) (string, error) {
 	text = strings.TrimLeft(text, " \t")
 	mark, body := text[0], text[1:]
 	if mark == '[' {
-		return f.parseCondition(body)
+		return parseCondition(f, body)
 	}
 	value, rest := cutAt(body, suffixMarks)
 	value = strings.TrimSpace(value)
@@ -168,7 +168,7 @@ func (f *Fault) parseSuffix(text string) (string, error) {
 	return rest, nil
 }
 
-func (f *Fault) parseCondition(text string) (string, error) {
+func parseCondition(f *Fault, text string) (string, error) {
 	inside, rest, closed := strings.Cut(text, "]")
 	field, value, equals := strings.Cut(inside, "=")
 	if !closed || !equals || field == "" || value == "" {

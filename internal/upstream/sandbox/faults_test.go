@@ -234,15 +234,21 @@ func (b *bundle) afterStrike(ctx context.Context, p Provider, k Kind, then func(
 	then()
 }
 
-// send asks either provider a good question.
-func (b *bundle) send(t *testing.T, ctx context.Context, p Provider, refNum string) reply {
+// question is a good request to either provider.
+func (b *bundle) question(t *testing.T, ctx context.Context, p Provider, refNum string) *http.Request {
 	t.Helper()
 	if p == EasyPay {
-		return b.do(t, b.easyRequest(t, ctx, plainInquiry))
+		return b.easyRequest(t, ctx, plainInquiry)
 	}
 	c := b.upi()
 	c.fields["refNum"] = refNum
-	return b.do(t, b.request(t, ctx, c))
+	return b.request(t, ctx, c)
+}
+
+// send asks either provider a good question.
+func (b *bundle) send(t *testing.T, ctx context.Context, p Provider, refNum string) reply {
+	t.Helper()
+	return b.do(t, b.question(t, ctx, p, refNum))
 }
 
 // settled waits until no request is being handled.
@@ -295,12 +301,12 @@ func hits(t *testing.T, seed uint64, text string, n int) []int {
 func TestWhenAFaultStrikes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]int{
-		"easypay:reset":                            []int{0, 1, 2, 3, 4, 5},
-		"easypay:reset#2":                          []int{0, 1},
-		"easypay:reset%3":                          []int{2, 5},
-		"easypay:reset%2#2":                        []int{1, 3},
-		"easypay:reset@1":                          []int{0, 1, 2, 3, 4, 5},
-		"easypay:reset[mall=T0000001]":             []int{0, 1, 2, 3, 4, 5},
+		"easypay:reset":                            {0, 1, 2, 3, 4, 5},
+		"easypay:reset#2":                          {0, 1},
+		"easypay:reset%3":                          {2, 5},
+		"easypay:reset%2#2":                        {1, 3},
+		"easypay:reset@1":                          {0, 1, 2, 3, 4, 5},
+		"easypay:reset[mall=T0000001]":             {0, 1, 2, 3, 4, 5},
 		"easypay:reset[mall=T0000002]":             nil,
 		"easypay:reset[mall=T0000001][cardCd=008]": nil,
 	} {

@@ -95,7 +95,7 @@ func readAmount(v jsontext.Value) (int64, string) {
 	if len(text) >= 2 && text[0] == '"' {
 		text = text[1 : len(text)-1]
 	}
-	if len(text) == 0 || len(text) > 12 || !isDigits(text) {
+	if text == "" || len(text) > 12 || !isDigits(text) {
 		return 0, ""
 	}
 	won, err := strconv.ParseInt(text, 10, 64)

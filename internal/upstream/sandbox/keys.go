@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -83,7 +84,7 @@ func kidOf(key *rsa.PublicKey) (string, error) {
 }
 
 // UnionPay returns options that hold these keys in their places and nothing else.
-func (k Keys) UnionPay() UnionPayOptions {
+func (k *Keys) UnionPay() UnionPayOptions {
 	return UnionPayOptions{
 		ClientKeys:  map[string]crypto.PublicKey{k.ClientSignKid: &k.ClientSign.PublicKey},
 		DecryptKeys: map[string]*rsa.PrivateKey{k.UPIEncryptKid: k.UPIEncrypt},
@@ -98,7 +99,7 @@ const kidsFile = "kids.json"
 // WriteTo writes the keys into a directory, which is made when it is missing: client-sign.key.pem and client-sign.pub.pem,
 // upi-encrypt.key.pem and .pub.pem, upi-sign.key.pem and .pub.pem (PKCS#8 and SPKI; private keys are readable by their owner only),
 // and kids.json. It never overwrites a file: that is an error.
-func (k Keys) WriteTo(dir string) error {
+func (k *Keys) WriteTo(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write keys: %w", err)
 	}
@@ -120,7 +121,7 @@ func (k Keys) WriteTo(dir string) error {
 			return err
 		}
 	}
-	list, err := json.MarshalIndent(kids, "", "  ")
+	list, err := json.Marshal(kids, json.Deterministic(true), jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("write kids: %w", err)
 	}

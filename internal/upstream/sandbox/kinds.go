@@ -75,11 +75,11 @@ type kindRule struct {
 // kindRules is the table of kinds, in the order of FaultHelp.
 var kindRules = [...]kindRule{
 	{KindDown, Both, roleOutage, "", "resets every connection, before anything else is looked at", readNone},
-	{KindLimit, Both, roleLimit, "=RATE/BURST", "lets through BURST calls at once and RATE per second after; the rest get 429 with Retry-After", readLimit},
+	{KindLimit, Both, roleLimit, "=RATE/BURST", "lets BURST calls in at once and RATE per second after; the rest get 429 with Retry-After", readLimit},
 	{KindDialect, EasyPay, roleShape, "=A|B|C|rotate", "chooses the dialect of the answer", readDialect},
 	{KindNumbers, EasyPay, roleShape, "=plain|string|empty|null|mixed", "chooses how numbers and absent numbers are written", readNumbers},
 	{KindList, EasyPay, roleShape, "=full|empty|null|missing", "chooses the coupon list of the answer", readList},
-	{KindCP949, EasyPay, roleShape, "[=declared|undeclared|utf8]", "encodes the answer in CP949 and declares euc-kr, nothing, or wrongly utf-8", readCP949},
+	{KindCP949, EasyPay, roleShape, "[=declared|undeclared|utf8]", "answers in CP949 and declares euc-kr, nothing, or wrongly utf-8", readCP949},
 	{KindLatency, Both, roleDelay, "=DURATION[-DURATION]", "answers later, by a fixed time or one drawn from a range", readLatency},
 	{KindStatus, Both, roleReplace, "=CODE[/RETRY]", "answers HTTP CODE, 400 to 599, with RETRY as Retry-After", readStatus},
 	{Kind429, Both, roleReplace, "[=RETRY]", "answers HTTP 429; RETRY defaults to 1s", read429},
@@ -87,7 +87,7 @@ var kindRules = [...]kindRule{
 	{KindReset, Both, roleReplace, "", "reads the request, then resets the connection", readNone},
 	{KindRedirect, Both, roleReplace, "[=URL]", "answers HTTP 307 to URL, by default to /moved on the same host", readURL},
 	{KindHTML, Both, roleReplace, "", "answers HTTP 200 with an HTML page, as a firewall does", readNone},
-	{KindEndless, Both, roleReplace, "[=DURATION]", "answers HTTP 200 with a chunked body that never ends, 16 KiB every DURATION (10ms)", readPause("10ms")},
+	{KindEndless, Both, roleReplace, "[=DURATION]", "answers HTTP 200 with a chunked body without end, 16 KiB every DURATION (10ms)", readPause("10ms")},
 	{KindSlowBody, Both, roleAlter, "[=DURATION]", "sends the answer one byte every DURATION (1s)", readPause("1s")},
 	{KindCut, Both, roleAlter, "", "promises the whole answer, sends half and closes", readNone},
 	{KindHuge, Both, roleAlter, "[=BYTES]", "pads the answer, validly, to BYTES (10485760)", readNumber(10<<20, 1<<26)},

@@ -79,7 +79,9 @@ func (x *exchange) reset() {
 }
 
 // abort ends the connection without an answer, in the way that net/http reserves for handlers.
-func (x *exchange) abort() { panic(http.ErrAbortHandler) }
+func (x *exchange) abort() {
+	panic(http.ErrAbortHandler) //nolint:forbidigo // A handler has no other way to end the connection, and the server expects this one.
+}
 
 // endless sends chunk after chunk until the client goes.
 func (x *exchange) endless(every time.Duration) {

@@ -118,7 +118,8 @@ func TestCloseLetsHeldCallsGo(t *testing.T) {
 	b.faults(t, "easypay:hang,unionpay:latency=1h")
 	done := make(chan error, 2)
 	for _, p := range []Provider{EasyPay, UnionPay} {
-		go func() { done <- b.send(t, t.Context(), p, "77").err }()
+		req := b.question(t, t.Context(), p, "77")
+		go func() { done <- b.do(t, req).err }()
 	}
 	require.Eventually(t, func() bool {
 		st := b.Stats().Providers

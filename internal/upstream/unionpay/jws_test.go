@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ func TestEveryByteOfTheBodyIsSigned(t *testing.T) {
 		_, err := b.exchange.Read(respond(tampered, jws))
 		requireFault(t, err, fault.Unavailable, fault.BadSignature)
 	}
-	for _, tampered := range [][]byte{append(body[:len(body):len(body)], '\n'), body[:len(body)-1], {}} {
+	for _, tampered := range [][]byte{append(slices.Clip(body), '\n'), body[:len(body)-1], {}} {
 		_, err := b.exchange.Read(respond(tampered, jws))
 		requireFault(t, err, fault.Unavailable, fault.BadSignature)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -130,10 +131,8 @@ func findBlock(data []byte, wanted ...string) (*pem.Block, error) {
 		if block == nil {
 			break
 		}
-		for _, name := range wanted {
-			if block.Type == name {
-				return block, nil
-			}
+		if slices.Contains(wanted, block.Type) {
+			return block, nil
 		}
 		held = orDefault(held, describeBlock(block.Type))
 	}

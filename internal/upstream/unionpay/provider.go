@@ -35,7 +35,7 @@ func New(options Options) (*Provider, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("configure unionpay: %w", err)
 	}
-	random := io.Reader(rand.Reader)
+	random := rand.Reader
 	if o.Rand != nil {
 		random = o.Rand
 	}

@@ -1,0 +1,49 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"discountquery.example/worker/internal/sweeper"
+	"discountquery.example/worker/internal/worker"
+)
+
+// How the sweeper works. Its lease outlives a few of its passes, so that one slow answer of the broker does not move it.
+const (
+	sweepEvery = 15 * time.Second
+	sweepLease = time.Minute
+	// sweepGrace is how long after its limit a query is left to the workers, who may be busy with it.
+	sweepGrace = 15 * time.Second
+	// sweepBatch is how many waiting messages of one consumer are looked at in one pass.
+	sweepBatch = 2000
+)
+
+// buildSweeper builds the net under the broker over all consumers.
+func (a *App) buildSweeper(ctx context.Context, handler *worker.Worker) (*sweeper.Sweeper, error) {
+	names := a.topology.Names()
+	kv, err := a.broker.JS.KeyValue(ctx, names.PaceBucket())
+	if err != nil {
+		return nil, fmt.Errorf("bind to bucket %s: %w", names.PaceBucket(), err)
+	}
+	var bindings []sweeper.Binding
+	for _, consumer := range a.topology.Consumers() {
+		bindings = append(bindings, sweeper.Binding{
+			Stream: consumer.Stream, Consumer: consumer.Config.Name, Filter: consumer.Config.FilterSubject,
+		})
+	}
+	return sweeper.New(sweeper.Options{
+		JS: a.broker.JS, Bindings: bindings, Every: sweepEvery, Grace: sweepGrace, Batch: sweepBatch, Handler: handler,
+		Lease:     &sweeper.Lease{KV: kv, Key: "lease.sweeper", Holder: rand.Text(), TTL: sweepLease},
+		OnFound:   a.swept,
+		OnTrouble: func(err error) { a.log.Warn("sweep ended early", brokerError(err)) },
+	}), nil
+}
+
+func (a *App) swept(why sweeper.Why, settled bool) {
+	a.metrics.Swept(string(why), settled)
+	a.log.Warn("query swept up", zap.String("why", string(why)), zap.Bool("settled", settled))
+}
