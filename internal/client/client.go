@@ -151,6 +151,9 @@ func (c *Client) Result(ctx context.Context, key string) (Result, error) {
 }
 
 func (c *Client) message(question Question) (*nats.Msg, error) {
+	if question.Source == "" {
+		return nil, errors.New("a query needs a source: without one it has no identity, and nobody could be told its result")
+	}
 	data, err := c.data(question)
 	if err != nil {
 		return nil, err
@@ -170,6 +173,9 @@ func (c *Client) message(question Question) (*nats.Msg, error) {
 
 // data returns the data of the query. Card data is sealed to the worker and bound to this query.
 func (c *Client) data(question Question) (any, error) {
+	if question.UnionPay == nil && question.EasyPay == nil {
+		return nil, errors.New("a query needs the question for its provider")
+	}
 	if question.UnionPay == nil {
 		return question.EasyPay, nil
 	}

@@ -12,11 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/query"
 )
 
-// Handler takes one delivery to its end. What it returns says whether the message may be acked.
+// Handler takes one delivery to its end. What it returns says whether the message may be acked. It must not panic: nothing here
+// recovers, because nobody here could say what becomes of the query. It may be called by many goroutines.
 type Handler interface {
 	Handle(ctx context.Context, delivery query.Delivery) decide.Settlement
 }
@@ -56,13 +58,13 @@ type Options struct {
 	Name   string
 	// Slots is how many messages are held at once.
 	Slots int
-	// PullExpiry is how long one pull waits for messages, at least two seconds. A heartbeat comes every second in the meantime.
-	// It is also how long a stop may have to wait.
+	// PullExpiry is how long one pull waits for messages. A heartbeat comes every second in the meantime, or twice if it is shorter
+	// than two seconds. It is also how long a stop may have to wait.
 	PullExpiry time.Duration
 	// AckTimeout bounds the wait for the confirmation of an ack.
 	AckTimeout time.Duration
 	Handler    Handler
-	// OnEvent is told what happens. It must be quick.
+	// OnEvent is told what happens, by many goroutines. It must be quick.
 	OnEvent func(Event)
 }
 
@@ -80,6 +82,8 @@ type Consumer struct {
 const (
 	// pullHeartbeat is how often the server says that a waiting pull is alive: losing two of them ends the pull.
 	pullHeartbeat = time.Second
+	// firstPull bounds pulls until one has worked, so that an idle consumer is known to be healthy soon.
+	firstPull = 2 * pullHeartbeat
 	// pullPause is the wait after a pull that failed.
 	pullPause = 250 * time.Millisecond
 )
@@ -157,7 +161,14 @@ func (c *Consumer) release(count int) {
 // A pull that waits is never cancelled: messages on their way to it would be lost until their ack wait is over, and would count
 // as if their holder had crashed. A stopping worker waits for its pulls to expire instead.
 func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
-	batch, err := c.consumer.Fetch(slots, jetstream.FetchMaxWait(c.PullExpiry), jetstream.FetchHeartbeat(pullHeartbeat))
+	if !c.JS.Conn().IsConnected() {
+		return 0, nats.ErrDisconnected // The client would leave a subscription behind at each try, and send them all when it is back.
+	}
+	expiry := c.PullExpiry
+	if !c.Healthy() {
+		expiry = min(expiry, firstPull)
+	}
+	batch, err := c.consumer.Fetch(slots, jetstream.FetchMaxWait(expiry), jetstream.FetchHeartbeat(min(pullHeartbeat, expiry/2)))
 	if err != nil {
 		return 0, err
 	}
@@ -172,6 +183,7 @@ func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
 
 // handle takes one message from its delivery to its settlement. It is held meanwhile.
 func (c *Consumer) handle(work context.Context, message jetstream.Msg) {
+	crashpoint.Here(crashpoint.AfterFetch)
 	delivery, err := deliveryOf(message)
 	settlement := decide.Settlement{}
 	if err == nil {
@@ -188,7 +200,9 @@ func (c *Consumer) settle(message jetstream.Msg, settlement decide.Settlement) {
 	if settlement.Done {
 		ctx, cancel := context.WithTimeout(context.Background(), c.AckTimeout)
 		defer cancel()
+		crashpoint.Here(crashpoint.BeforeAck)
 		err = message.DoubleAck(ctx)
+		crashpoint.Here(crashpoint.AfterAck)
 	} else {
 		err = message.NakWithDelay(max(settlement.After, time.Millisecond)) // A delay of zero would be a bare nak.
 	}
@@ -197,17 +211,21 @@ func (c *Consumer) settle(message jetstream.Msg, settlement decide.Settlement) {
 	}
 }
 
-// pulled reports the end of a pull and pauses after one that failed.
+// pulled reports the end of a pull and pauses after one that failed. What the last pull of a stopping consumer met is of no use to
+// anybody.
 func (c *Consumer) pulled(take context.Context, err error) {
-	if err == nil || errors.Is(err, nats.ErrTimeout) || take.Err() != nil {
+	if err == nil {
 		if c.healthy.set(true) {
 			c.report(Pulling, nil)
 		}
 		return
 	}
+	if take.Err() != nil {
+		return
+	}
 	c.healthy.set(false)
 	what := PullFailed
-	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+	if c.gone(take, err) {
 		what = Gone
 	}
 	c.report(what, err)
@@ -215,6 +233,16 @@ func (c *Consumer) pulled(take context.Context, err error) {
 	case <-time.After(pullPause):
 	case <-take.Done():
 	}
+}
+
+// gone tells whether a pull failed because the durable consumer does not exist. Only a pull that waits is told so; a later one finds
+// that nobody listens, which can have other causes.
+func (c *Consumer) gone(ctx context.Context, err error) bool {
+	if errors.Is(err, nats.ErrNoResponders) {
+		_, err = c.JS.Consumer(ctx, c.Stream, c.Name)
+	}
+	return errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) ||
+		errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // Healthy tells whether the last pull worked.

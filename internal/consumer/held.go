@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,27 +49,30 @@ func (h *held) run(ctx context.Context) {
 	}
 }
 
+// extend extends what is due, and tells about what it could not extend once it has let go of the lock.
 func (h *held) extend(now time.Time) {
-	for _, message := range h.due(now) {
-		// A message that was settled since it was found due needs no extension.
-		if err := message.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-			h.onError(err)
-		}
+	for _, err := range h.extendDue(now) {
+		h.onError(err)
 	}
 }
 
-// due returns the messages whose last extension is at least one interval ago, and notes that they are extended now.
-func (h *held) due(now time.Time) []jetstream.Msg {
+// extendDue extends the messages whose last extension is at least one interval ago. An extension that failed is tried again at the next
+// tick. The lock keeps remove waiting: an extension that came after a message was given back would undo the delay it was given.
+func (h *held) extendDue(now time.Time) []error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var due []jetstream.Msg
+	var failed []error
 	for message, since := range h.messages {
-		if now.Sub(since) >= h.every {
-			h.messages[message] = now
-			due = append(due, message)
+		if now.Sub(since) < h.every {
+			continue
 		}
+		if err := message.InProgress(); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		h.messages[message] = now
 	}
-	return due
+	return failed
 }
 
 // healthy is a flag that tells when it changes.

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
@@ -108,6 +109,7 @@ func (p *Publisher) Answered(ctx context.Context, q *query.Query) (bool, error) 
 // confirm publishes until the broker has confirmed the message or said that it holds one under the guard.
 func (p *Publisher) confirm(ctx context.Context, what string, message *nats.Msg, options ...jetstream.PublishOpt) error {
 	duplicate := false
+	crashpoint.Here(crashpoint.BeforeStore)
 	err := p.persist(ctx, what, func(ctx context.Context) error {
 		_, err := p.JS.PublishMsg(ctx, message, options...)
 		if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == wrongLastSequence {
@@ -116,6 +118,7 @@ func (p *Publisher) confirm(ctx context.Context, what string, message *nats.Msg,
 		}
 		return err
 	})
+	crashpoint.Here(crashpoint.AfterStore)
 	if err == nil && duplicate {
 		return fault.New(what, fault.Duplicate, fault.AlreadyAnswered)
 	}

@@ -1,0 +1,214 @@
+package publish
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+func TestStoreResultOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	require.NoError(t, b.StoreResult(within(t), q, query.Completed, event))
+	message := b.last("DISCOUNT_RESULTS", "discount.result."+q.Key()+".>")
+	require.Equal(t, "discount.result."+q.Key()+".easypay.shop.completed", message.Subject)
+	require.Equal(t, event, message.Data)
+	require.Equal(t, nats.Header{
+		"Content-Type":                                {"application/cloudevents+json"},
+		"Nats-Expected-Stream":                        {"DISCOUNT_RESULTS"},
+		"Nats-Expected-Last-Subject-Sequence":         {"0"},
+		"Nats-Expected-Last-Subject-Sequence-Subject": {"discount.result." + q.Key() + ".>"},
+	}, message.Header)
+
+	requireDuplicate(t, b.StoreResult(within(t), q, query.Completed, []byte("second")))
+	require.EqualValues(t, 1, b.state("DISCOUNT_RESULTS").Msgs)
+	require.Equal(t, event, b.last("DISCOUNT_RESULTS", message.Subject).Data)
+	require.Empty(t, b.told(), "a duplicate is no trouble")
+}
+
+func TestGuardCoversEveryResultOfAKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := ask("1")
+	require.NoError(t, b.StoreResult(within(t), first, query.Failed, event))
+	for name, tc := range map[string]struct {
+		change func(q *query.Query)
+		status query.Status
+	}{
+		"another status":            {func(*query.Query) {}, query.Completed},
+		"another provider":          {func(q *query.Query) { q.Provider = query.UnionPay }, query.Failed},
+		"another lane":              {func(q *query.Query) { q.Lane = query.Interactive }, query.Failed},
+		"another provider + status": {func(q *query.Query) { q.Provider = query.UnionPay }, query.Completed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := ask("1")
+			tc.change(q)
+			requireDuplicate(t, b.StoreResult(within(t), q, tc.status, event))
+		})
+	}
+	t.Run("another key is free", func(t *testing.T) {
+		t.Parallel()
+		q := ask("2")
+		require.NoError(t, b.StoreResult(within(t), q, query.Completed, event))
+		require.NoError(t, b.StoreDead(within(t), first, query.ReasonRejected, event), "a dead letter is no result")
+	})
+}
+
+func TestGuardLooksPastTheClient(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	foreign := b.Subjects.Result(q.Key(), query.UnionPay, "other", "failed")
+	_, err := b.Server.JS.Publish(t.Context(), foreign, event)
+	require.NoError(t, err)
+	requireDuplicate(t, b.StoreResult(within(t), q, query.Completed, event))
+}
+
+func TestStoreDeadTwiceIsNoError(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonMalformed, event))
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonMalformed, []byte("second")))
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonExhausted, []byte("third, for another reason")))
+	require.EqualValues(t, 1, b.state("DISCOUNT_DEAD").Msgs)
+	message := b.last("DISCOUNT_DEAD", "discount.dead."+q.Key()+".>")
+	require.Equal(t, "discount.dead."+q.Key()+".easypay.shop.malformed", message.Subject)
+	require.Equal(t, event, message.Data)
+	require.Equal(t, nats.Header{
+		"Content-Type":                                {"application/cloudevents+json"},
+		"Nats-Expected-Stream":                        {"DISCOUNT_DEAD"},
+		"Nats-Expected-Last-Subject-Sequence":         {"0"},
+		"Nats-Expected-Last-Subject-Sequence-Subject": {"discount.dead." + q.Key() + ".>"},
+	}, message.Header)
+}
+
+func TestRaceOfWriters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const writers, keys = 16, 200
+	var stored, refused atomic.Int64
+	var racing sync.WaitGroup
+	for writer := range writers {
+		racing.Go(func() {
+			for i := range keys {
+				q, status := ask(fmt.Sprint(i)), query.Completed
+				if writer%2 == 1 {
+					q.Provider, status = query.UnionPay, query.Failed
+				}
+				switch err := b.StoreResult(within(t), q, status, event); fault.KindOf(err) {
+				case fault.Duplicate:
+					refused.Add(1)
+				default:
+					if err == nil {
+						stored.Add(1)
+					}
+				}
+			}
+		})
+	}
+	racing.Wait()
+	require.EqualValues(t, keys, stored.Load(), "each key has one writer that was told it won")
+	require.EqualValues(t, keys*(writers-1), refused.Load())
+	require.EqualValues(t, keys, b.state("DISCOUNT_RESULTS").Msgs)
+	for i := range keys {
+		b.last("DISCOUNT_RESULTS", b.Subjects.ResultGuard(ask(fmt.Sprint(i)).Key()))
+	}
+	require.Empty(t, b.told())
+}
+
+func TestScheduledRetryComesDue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	at := time.Now().Add(1500 * time.Millisecond)
+	require.NoError(t, b.ScheduleRetry(within(t), q, at, []byte("retry")))
+	held := b.last("DISCOUNT_RETRIES", "discount.retry.at."+q.Key())
+	require.Equal(t, "@at "+at.UTC().Format(time.RFC3339), held.Header.Get("Nats-Schedule"))
+	require.Equal(t, "discount.retry.due.easypay.bulk.shop", held.Header.Get("Nats-Schedule-Target"))
+	require.Equal(t, "DISCOUNT_RETRIES", held.Header.Get("Nats-Expected-Stream"))
+
+	due, err := b.Server.JS.Consumer(t.Context(), "DISCOUNT_RETRIES", "easypay-bulk")
+	require.NoError(t, err)
+	message, err := due.Next(jetstream.FetchMaxWait(patience))
+	require.NoError(t, err)
+	require.Equal(t, "discount.retry.due.easypay.bulk.shop", message.Subject())
+	require.Equal(t, []byte("retry"), message.Data())
+	metadata, err := message.Metadata()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, metadata.NumDelivered, "a retry's deliveries are counted anew")
+	require.False(t, metadata.Timestamp.Before(at.Truncate(time.Second)), "not before the second it was asked for")
+	require.Less(t, metadata.Timestamp.Sub(at), 10*time.Second)
+	require.NoError(t, message.DoubleAck(t.Context()))
+	b.until(func() bool { return b.state("DISCOUNT_RETRIES").Msgs == 0 }, "the schedule is gone once it came due")
+}
+
+func TestSecondScheduleReplacesTheFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	require.NoError(t, b.ScheduleRetry(within(t), q, time.Now().Add(time.Hour), []byte("first")))
+	require.NoError(t, b.ScheduleRetry(within(t), ask("2"), time.Now().Add(time.Hour), []byte("of another query")))
+	require.NoError(t, b.ScheduleRetry(within(t), q, time.Now().Add(-time.Minute), []byte("second")))
+	due, err := b.Server.JS.Consumer(t.Context(), "DISCOUNT_RETRIES", "easypay-bulk")
+	require.NoError(t, err)
+	message, err := due.Next(jetstream.FetchMaxWait(patience))
+	require.NoError(t, err)
+	require.Equal(t, []byte("second"), message.Data(), "a time in the past is due at once")
+	require.NoError(t, message.DoubleAck(t.Context()))
+	b.until(func() bool { return b.state("DISCOUNT_RETRIES").Msgs == 1 }, "only the other query's retry is pending")
+	require.Equal(t, []byte("of another query"), b.last("DISCOUNT_RETRIES", "discount.retry.at.>").Data)
+}
+
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	requireAnswered := func(id string, want bool) {
+		t.Helper()
+		got, err := b.Answered(within(t), ask(id))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	requireAnswered("1", false)
+	require.NoError(t, b.StoreResult(within(t), ask("1"), query.Failed, event))
+	requireAnswered("1", true)
+	requireAnswered("2", false)
+	require.NoError(t, b.StoreDead(within(t), ask("2"), query.ReasonRejected, event))
+	requireAnswered("2", false)
+	b.Stop()
+	b.Resume(t)
+	requireAnswered("1", true)
+	requireAnswered("2", false)
+	requireDuplicate(t, b.StoreResult(within(t), ask("1"), query.Completed, event))
+}
+
+func TestNewNeedsTheResultStream(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	options := b.Options
+	options.ResultStream = "OTHER_RESULTS"
+	p, err := New(t.Context(), options)
+	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+	require.ErrorContains(t, err, "bind to stream OTHER_RESULTS: ")
+	require.Nil(t, p)
+}
+
+func BenchmarkStoreResult(b *testing.B) {
+	s := setup(b)
+	id := 0
+	for b.Loop() {
+		id++
+		require.NoError(b, s.StoreResult(b.Context(), ask(fmt.Sprint(id)), query.Completed, event))
+	}
+}
