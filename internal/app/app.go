@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -51,6 +52,8 @@ type App struct {
 	consumers []*consumer.Consumer
 	sweeper   *sweeper.Sweeper
 	admin     net.Listener
+	// leaving tells that the connection to the broker is being closed by us.
+	leaving atomic.Bool
 }
 
 // New builds a worker: it connects, checks the broker, reads the keys and binds to the consumers. With an empty nats.url it starts the
@@ -101,20 +104,18 @@ func (a *App) Run(ctx context.Context) error {
 	grace := a.Config.Shutdown.Grace
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
-	stopWaiting := context.AfterFunc(ctx, func() {
+	a.health.Ready("worker")
+	var running sync.WaitGroup
+	running.Go(func() {
+		<-ctx.Done()
 		a.log.Info("worker stopping", zap.Duration("grace", grace))
 		a.health.Unready("worker", "stopping")
 		time.AfterFunc(grace*workShare/100, giveUp)
 	})
-	defer stopWaiting()
-
-	var loops sync.WaitGroup
 	for _, c := range a.consumers {
-		loops.Go(func() { c.Run(ctx, work) })
+		running.Go(func() { c.Run(ctx, work) })
 	}
-	loops.Go(func() { a.sweeper.Run(ctx) })
-	a.health.Ready("worker")
-	loops.Wait()
+	running.Wait()
 	down, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace*(100-workShare)/100)
 	defer cancel()
 	a.log.Info("worker stopped")
@@ -144,6 +145,9 @@ func (a *App) startLog(context.Context) error {
 		providers = append(providers, query.Provider(name))
 	}
 	a.metrics = telemetry.NewMetrics(a.Build, providers)
+	for _, kind := range broker.EventKinds() {
+		a.metrics.ExpectBroker(string(kind))
+	}
 	a.health = telemetry.NewHealth("worker", "broker")
 	return nil
 }
@@ -184,7 +188,10 @@ func (a *App) connectBroker(ctx context.Context) error {
 		return err
 	}
 	a.broker = connected
-	a.lifecycle.onStop("broker", connected.Close)
+	a.lifecycle.onStop("broker", func(ctx context.Context) error {
+		a.leaving.Store(true)
+		return connected.Close(ctx)
+	})
 	if err := connected.Prepare(ctx, a.topology); err != nil {
 		return err
 	}
@@ -211,6 +218,7 @@ func (a *App) buildConsumers(ctx context.Context) error {
 			return err
 		}
 		a.consumers = append(a.consumers, bound)
+		a.metrics.ExpectConsumer(binding.Stream+"/"+binding.Config.Name, consumerEvents()...)
 	}
 	return nil
 }
@@ -258,11 +266,15 @@ func (a *App) buildWorker(ctx context.Context) (*worker.Worker, error) {
 }
 
 func (a *App) brokerEvent(event broker.Event) {
+	if a.leaving.Load() {
+		return // That a connection which we close is closed is no news.
+	}
 	a.metrics.BrokerEvent(string(event.Kind))
 	fields := []zap.Field{zap.String("event", string(event.Kind)), zap.String("subject", event.Subject), zap.String("server", event.Server)}
 	switch event.Kind {
 	case broker.EventReconnected:
 		a.health.Ready("broker")
+		a.health.Ready("permissions") // A new connection may have new rights. If it has not, that is told again.
 		a.log.Info("broker", fields...)
 		return
 	case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
@@ -274,13 +286,24 @@ func (a *App) brokerEvent(event broker.Event) {
 	a.log.Warn("broker", fields...)
 }
 
+// consumerEvents returns what a pull loop can report.
+func consumerEvents() []string {
+	return []string{
+		string(consumer.Pulling), string(consumer.PullFailed), string(consumer.Gone), string(consumer.AckFailed), string(consumer.HeartbeatFailed),
+	}
+}
+
 func (a *App) consumerEvent(event consumer.Event) {
 	a.metrics.ConsumerEvent(event.Consumer, string(event.What))
 	switch event.What {
 	case consumer.Pulling:
-		a.health.Ready(event.Consumer)
+		if a.health.Ready(event.Consumer) {
+			a.log.Info("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)))
+		}
 	case consumer.PullFailed, consumer.Gone:
-		a.health.Unready(event.Consumer, string(event.What))
+		if !a.health.Unready(event.Consumer, string(event.What)) {
+			return // It fails several times a second; one line says so.
+		}
 		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
 	case consumer.AckFailed, consumer.HeartbeatFailed:
 		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))

@@ -80,7 +80,7 @@ func DefaultTopology() Topology {
 		MaxAckPending: DefaultMaxAckPending,
 		MaxDeliver:    DefaultMaxDeliver,
 		Queries:       Limits{MaxBytes: 1 * gib, MaxMsgSize: 64 * kib},
-		Retries:       Limits{MaxMsgSize: 128 * kib},
+		Retries:       Limits{MaxMsgSize: 256 * kib},
 		Results:       Limits{MaxAge: 7 * day, MaxBytes: 2 * gib, MaxMsgSize: 256 * kib},
 		Dead:          Limits{MaxAge: 30 * day, MaxBytes: 1 * gib, MaxMsgSize: 256 * kib},
 		Advisories:    Limits{MaxAge: 30 * day, MaxBytes: 16 * mib, MaxMsgSize: 16 * kib},

@@ -134,11 +134,16 @@ func later(policy Policy, q *query.Query, facts Facts, failure *fault.Error) Ver
 	if policy.QuarantineAfter > 0 && panics(facts.Attempts) >= policy.QuarantineAfter {
 		return Verdict{Action: Bury, Reason: query.ReasonQuarantined, Fault: failure}
 	}
-	at := facts.Now.Add(max(failure.After, policy.delay(facts.Rounds, facts.Jitter)))
+	at := wholeSecond(facts.Now.Add(max(failure.After, policy.delay(facts.Rounds, facts.Jitter))))
 	if !at.Before(policy.Limit(q, facts.Received)) {
 		return Verdict{Action: Bury, Reason: query.ReasonExhausted, Fault: failure}
 	}
 	return Verdict{Action: Retry, At: at, Fault: failure}
+}
+
+// wholeSecond rounds up: the broker keeps schedules by the second, and one that came early would be before a Retry-After.
+func wholeSecond(at time.Time) time.Time {
+	return at.Add(time.Second - time.Nanosecond).Truncate(time.Second)
 }
 
 // delay returns the wait before the round after `rounds` earlier ones: doubling, capped, and spread over its upper half.

@@ -154,6 +154,20 @@ func TestRetryDelays(t *testing.T) {
 	}
 }
 
+func TestRetriesAreDueAtWholeSeconds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		now := epoch.Add(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "now")))
+		failure := fault.New("call", fault.Throttled, fault.RateLimited)
+		failure.After = time.Duration(rapid.Int64Range(int64(5*time.Second), int64(time.Minute)).Draw(t, "after"))
+		verdict := Settle(testPolicy(), &query.Query{}, Facts{Now: now, Received: epoch}, failure)
+		require.Equal(t, Retry, verdict.Action)
+		require.Equal(t, verdict.At.Truncate(time.Second), verdict.At)
+		require.False(t, verdict.At.Before(now.Add(failure.After)), "never before the upstream asked for")
+		require.Less(t, verdict.At.Sub(now.Add(failure.After)), time.Second)
+	})
+}
+
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
 	failure := fault.New("call", fault.Unavailable, fault.Timeout)

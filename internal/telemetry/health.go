@@ -25,16 +25,18 @@ func NewHealth(parts ...string) *Health {
 	return h
 }
 
-// Ready notes that a part works.
-func (h *Health) Ready(part string) { h.set(part, "") }
+// Ready notes that a part works, and tells whether that is news.
+func (h *Health) Ready(part string) bool { return h.set(part, "") }
 
-// Unready notes that a part does not work and why, in words that hold nothing of a query.
-func (h *Health) Unready(part, why string) { h.set(part, why) }
+// Unready notes that a part does not work and why, in words that hold nothing of a query, and tells whether that is news.
+func (h *Health) Unready(part, why string) bool { return h.set(part, why) }
 
-func (h *Health) set(part, why string) {
+func (h *Health) set(part, why string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	before, known := h.parts[part]
 	h.parts[part] = why
+	return before != why || !known && why != ""
 }
 
 // Problems returns what is not ready, by part. It is empty if the worker is ready.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"discountquery.example/worker/internal/card"
@@ -126,7 +127,7 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	}
 	crashpoint.Here(crashpoint.AfterPermit)
 	answer, attempts, err := w.Caller.Call(ctx, c.query, c.card)
-	c.attempts = append(c.attempts, attempts...)
+	c.attempts = keepAttempts(append(c.attempts, attempts...))
 	c.called(attempts)
 	c.answer = answer
 	return err
@@ -226,6 +227,20 @@ func (c *work) facts() decide.Facts {
 		Now: time.Now(), Received: c.received, Deliveries: c.delivery.Number,
 		Attempts: c.attempts, Rounds: c.rounds, Jitter: c.jitter,
 	}
+}
+
+// Limits of the attempts that are kept. A bulk query can be tried hundreds of times in a day, and each round carries the history along.
+const (
+	firstAttempts = 10
+	lastAttempts  = 40
+)
+
+// keepAttempts keeps the first attempts and the last ones, and drops what lies between.
+func keepAttempts(attempts []query.Attempt) []query.Attempt {
+	if len(attempts) <= firstAttempts+lastAttempts {
+		return attempts
+	}
+	return slices.Concat(attempts[:firstAttempts], attempts[len(attempts)-lastAttempts:])
 }
 
 func (c *work) called(attempts []query.Attempt) {

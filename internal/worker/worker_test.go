@@ -217,6 +217,18 @@ func TestExhaustedAfterItsHorizon(t *testing.T) {
 	require.Equal(t, query.Failed, b.store.statuses[keyOf("1")])
 }
 
+func TestLongHistoriesAreCut(t *testing.T) {
+	t.Parallel()
+	var attempts []query.Attempt
+	for i := range 200 {
+		attempts = keepAttempts(append(attempts, query.Attempt{Milliseconds: int64(i)}))
+	}
+	require.Len(t, attempts, firstAttempts+lastAttempts)
+	require.EqualValues(t, 9, attempts[9].Milliseconds)
+	require.EqualValues(t, 160, attempts[10].Milliseconds)
+	require.EqualValues(t, 199, attempts[49].Milliseconds)
+}
+
 func TestOverdue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
