@@ -23,6 +23,7 @@ import (
 	"discountquery.example/worker/internal/consumer"
 	"discountquery.example/worker/internal/publish"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/quota"
 	"discountquery.example/worker/internal/sweeper"
 	"discountquery.example/worker/internal/telemetry"
 	"discountquery.example/worker/internal/worker"
@@ -98,7 +99,7 @@ func (a *App) Problems() map[string]string { return a.health.Problems() }
 func (a *App) Run(ctx context.Context) error {
 	a.log.Info("worker started", zap.String("build", a.Build), zap.String("nats", broker.RedactURL(a.broker.ClientURL())),
 		zap.Strings("providers", a.Config.Providers.Enabled()), zap.String("admin", a.AdminAddr()))
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC") == "" { //nolint:forbidigo // It belongs to Go's runtime, which obeys it wherever a worker runs, cmd/worker or not.
 		debug.SetGCPercent(gcPercent)
 	}
 	grace := a.Config.Shutdown.Grace
@@ -201,7 +202,11 @@ func (a *App) connectBroker(ctx context.Context) error {
 
 // buildConsumers builds the way of a query and binds it to the durable consumers.
 func (a *App) buildConsumers(ctx context.Context) error {
-	handler, err := a.buildWorker(ctx)
+	callers, pace, err := a.buildCallers()
+	if err != nil {
+		return err
+	}
+	handler, err := a.buildWorker(ctx, callers, pace)
 	if err != nil {
 		return err
 	}
@@ -212,7 +217,7 @@ func (a *App) buildConsumers(ctx context.Context) error {
 		bound, err := consumer.Bind(ctx, consumer.Options{
 			JS: a.broker.JS, Stream: binding.Stream, Name: binding.Config.Name, Slots: a.slots(binding),
 			PullExpiry: a.Config.Consumer.PullExpiry, AckTimeout: a.Config.NATS.RequestTimeout,
-			Handler: handler, OnEvent: a.consumerEvent,
+			Handler: handler, OnEvent: a.consumerEvent, Capacity: callers.capacity(query.Provider(binding.Provider)),
 		})
 		if err != nil {
 			return err
@@ -236,16 +241,12 @@ func (a *App) slots(binding broker.Binding) int {
 	return lane.Slots
 }
 
-func (a *App) buildWorker(ctx context.Context) (*worker.Worker, error) {
+func (a *App) buildWorker(ctx context.Context, callers callers, pace *quota.Local) (*worker.Worker, error) {
 	ring, err := card.LoadRing(a.Config.Cards.KeysDir)
 	if err != nil {
 		return nil, err
 	}
 	decoder, err := query.NewDecoder(a.subjects)
-	if err != nil {
-		return nil, err
-	}
-	callers, pace, err := a.buildCallers()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/decide"
@@ -23,6 +25,9 @@ type callers map[query.Provider]*upstream.Client
 func (c callers) Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
 	return c[q.Provider].Call(ctx, q, details)
 }
+
+// capacity returns how many more queries are worth taking up for a provider.
+func (c callers) capacity(provider query.Provider) func() int { return c[provider].Breaker.Capacity }
 
 // policies returns the rules of each lane.
 func policies(c config.Config) map[query.Lane]decide.Policy {
@@ -80,7 +85,12 @@ func (a *App) newClient(
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	a.lifecycle.onStop(string(name)+" connections", func(context.Context) error { transport.Close(); return nil })
+	c := a.Config.Breaker
+	breaker := upstream.NewBreaker(upstream.BreakerPolicy{
+		MinCalls: c.MinCalls, FailureRatio: c.FailureRatio, Window: c.Window, OpenFor: c.OpenFor,
+	}, func(to upstream.BreakerState) { a.breakerChanged(name, to) })
 	return upstream.New(upstream.Options{
+		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve),
 		Name: name, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(timeout),
 		MaxResponse: int64(a.Config.HTTP.MaxResponseBytes), UserAgent: a.Config.HTTP.UserAgent, Pacer: pace, OnAttempt: a.metrics.Attempt,
 		Retry: upstream.RetryPolicy{
@@ -88,6 +98,22 @@ func (a *App) newClient(
 			Multiplier: a.Config.Retry.Multiplier, Jitter: a.Config.Retry.Jitter, Budget: a.Config.Retry.Budget,
 		},
 	}), nil
+}
+
+// breakerChanged tells that an upstream went down or came back. It is called under the breaker's lock.
+func (a *App) breakerChanged(name query.Provider, to upstream.BreakerState) {
+	fields := []zap.Field{zap.String("provider", string(name)), zap.String("breaker", string(to))}
+	switch to {
+	case upstream.BreakerOpen:
+		a.metrics.Breaker(name, 1)
+		a.log.Error("upstream is down: its queries are left where they are", fields...)
+	case upstream.BreakerHalfOpen:
+		a.metrics.Breaker(name, 0.5)
+		a.log.Info("upstream is tried again", fields...)
+	case upstream.BreakerClosed:
+		a.metrics.Breaker(name, 0)
+		a.log.Info("upstream is back", fields...)
+	}
 }
 
 func transportOptions(c config.HTTP, connections int, tls config.TLS) upstream.TransportOptions {
@@ -111,7 +137,9 @@ func NewUnionPay(c config.UnionPay) (*unionpay.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	encryption := unionpay.Encryption{Mode: unionpay.EncryptionMode(c.Encryption.Mode), Alg: c.Encryption.Alg, Enc: c.Encryption.Enc, Kid: c.Encryption.KID}
+	encryption := unionpay.Encryption{
+		Mode: unionpay.EncryptionMode(c.Encryption.Mode), Alg: c.Encryption.Alg, Enc: c.Encryption.Enc, Kid: c.Encryption.KID,
+	}
 	if encryption.Mode != unionpay.EncryptOff {
 		if encryption.Key, err = unionpay.LoadPublicKey(c.Encryption.PublicKeyFile); err != nil {
 			return nil, err

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"discountquery.example/worker/internal/app"
@@ -187,9 +189,19 @@ func checkUpstream(ctx context.Context, what, base string, c config.HTTP, files 
 		return
 	}
 	settings.ServerName = address.Hostname()
+	checkTLS(ctx, what, host, conn, settings, note)
+}
+
+// checkTLS makes the handshake with an upstream and looks at what comes of it.
+func checkTLS(ctx context.Context, what, host string, conn net.Conn, settings *tls.Config, note noter) {
+	asked := watchClientCertificate(settings)
 	secured := tls.Client(conn, settings)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		note(what, Fail, "the TLS handshake with %s failed: %s", host, tlsAdvice(err))
+		return
+	}
+	if asked.Load() && refused(secured) {
+		note(what, Fail, "%s asks for a client certificate and refuses ours, or that we have none: check tls.cert_file and tls.key_file", host)
 		return
 	}
 	leaf := secured.ConnectionState().PeerCertificates[0]
@@ -198,6 +210,34 @@ func checkUpstream(ctx context.Context, what, base string, c config.HTTP, files 
 		return
 	}
 	note(what, OK, "TLS with %s works; its certificate is good until %s", host, leaf.NotAfter.Format(time.DateOnly))
+}
+
+// watchClientCertificate makes a configuration note whether the server asks for a client certificate.
+func watchClientCertificate(settings *tls.Config) *atomic.Bool {
+	var asked atomic.Bool
+	ours := settings.Certificates
+	settings.GetClientCertificate = func(wanted *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked.Store(true)
+		for i := range ours {
+			if wanted.SupportsCertificate(&ours[i]) == nil {
+				return &ours[i], nil
+			}
+		}
+		return &tls.Certificate{}, nil // The server may do without one.
+	}
+	return &asked
+}
+
+// refusalTimeout is how long to wait for a server's refusal. There is no way to be told that it does not refuse.
+const refusalTimeout = time.Second
+
+// refused tells whether the server ends a connection after its handshake: in TLS 1.3 it judges a client certificate only then.
+func refused(secured *tls.Conn) bool {
+	if err := secured.SetReadDeadline(time.Now().Add(refusalTimeout)); err != nil {
+		return true
+	}
+	_, err := secured.Read(make([]byte, 1))
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func tlsAdvice(err error) string {

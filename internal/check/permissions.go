@@ -22,13 +22,13 @@ const probeTimeout = 2 * time.Second
 func checkPermissions(ctx context.Context, connected *app.Broker, topology broker.Topology, note noter) {
 	prefix := topology.Prefix
 	var denied []string
-	for stream, subject := range map[string]string{
-		topology.Names().Results(): prefix + ".result.check.none.none.failed",
-		topology.Names().Dead():    prefix + ".dead.check.none.none.malformed",
-		topology.Names().Retries(): prefix + ".retry.at.check",
+	for _, probe := range []struct{ stream, subject string }{
+		{topology.Names().Results(), prefix + ".result.check.none.none.failed"},
+		{topology.Names().Dead(), prefix + ".dead.check.none.none.malformed"},
+		{topology.Names().Retries(), prefix + ".retry.at.check"},
 	} {
-		if !mayPublish(ctx, connected.JS, stream, subject) {
-			denied = append(denied, "publish "+subject)
+		if !mayPublish(ctx, connected.JS, probe.stream, probe.subject) {
+			denied = append(denied, "publish "+probe.subject)
 		}
 	}
 	for _, binding := range topology.Consumers() {
@@ -44,19 +44,20 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 	note("permissions", OK, "results, dead letters, retries and pulls are allowed")
 }
 
-// mayPublish tells whether a publish gets as far as the stream.
+// mayPublish tells whether a publish gets as far as the stream. Being told that there is no such stream counts too: who has no right is told
+// nothing at all.
 func mayPublish(ctx context.Context, js jetstream.JetStream, stream, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := js.Publish(ctx, subject, nil, jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequence(math.MaxInt64))
 	_, answered := errors.AsType[*jetstream.APIError](err)
-	return answered
+	return answered || errors.Is(err, jetstream.ErrNoStreamResponse)
 }
 
-// mayRequest tells whether a request is answered at all.
+// mayRequest tells whether a request is answered at all, be it only that nobody listens.
 func mayRequest(ctx context.Context, conn *nats.Conn, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := conn.RequestWithContext(ctx, subject, []byte("{"))
-	return err == nil
+	return err == nil || errors.Is(err, nats.ErrNoResponders)
 }

@@ -34,6 +34,8 @@ type Config struct {
 	HTTP HTTP `koanf:"http"`
 	// Retry is how often and how soon a failed call is made again.
 	Retry Retry `koanf:"retry"`
+	// Breaker is when an upstream counts as down, so that no more queries are taken for it.
+	Breaker Breaker `koanf:"breaker"`
 	// Providers are the upstreams.
 	Providers Providers `koanf:"providers"`
 }

@@ -40,6 +40,7 @@ func Default() Config {
 		Log:       Log{Level: "info", Format: "json"},
 		HTTP:      defaultHTTP(),
 		Retry:     defaultRetry(),
+		Breaker:   Breaker{MinCalls: 20, FailureRatio: 0.5, Window: 10 * time.Second, OpenFor: 10 * time.Second},
 		Providers: Providers{EasyPay: defaultEasyPay(), UnionPay: defaultUnionPay()},
 	}
 }
@@ -74,6 +75,8 @@ func defaultRetry() Retry {
 		Multiplier:      2,
 		Jitter:          0.5,
 		Budget:          3 * time.Second,
+		Share:           0.1,
+		Reserve:         10,
 		Schedule:        Schedule{First: 5 * time.Second, Max: 5 * time.Minute},
 	}
 }

@@ -40,6 +40,10 @@ type Retry struct {
 	Jitter float64 `koanf:"jitter"`
 	// Budget is the time after which no further call is started within one delivery.
 	Budget time.Duration `koanf:"budget"`
+	// Share is how many calls may be repeated at once in the worker, as a part of the first calls: 0.1 for one in ten.
+	Share float64 `koanf:"share"`
+	// Reserve is how many repeated calls can be saved up while there is nothing to repeat.
+	Reserve int `koanf:"reserve"`
 	// Schedule is how soon a query comes back whose calls all failed.
 	Schedule Schedule `koanf:"schedule"`
 }
@@ -50,6 +54,18 @@ type Schedule struct {
 	First time.Duration `koanf:"first"`
 	// Max is the longest delay of a scheduled retry.
 	Max time.Duration `koanf:"max"`
+}
+
+// Breaker is when an upstream counts as down, so that no more queries are taken for it.
+type Breaker struct {
+	// MinCalls is how many calls there must be within the window before their failures are judged.
+	MinCalls int `koanf:"min_calls"`
+	// FailureRatio is the part of failed calls, from 0 to 1, from which on the upstream counts as down.
+	FailureRatio float64 `koanf:"failure_ratio"`
+	// Window is how far back calls are counted.
+	Window time.Duration `koanf:"window"`
+	// OpenFor is how long nothing is asked before a single call tries again.
+	OpenFor time.Duration `koanf:"open_for"`
 }
 
 // Providers are the upstreams.

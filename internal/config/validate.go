@@ -22,6 +22,7 @@ func (c Config) Validate() error {
 	c.validateConsumer(v)
 	c.validateHTTP(v)
 	c.validateRetry(v)
+	c.validateBreaker(v)
 	c.validateRest(v)
 	c.validateEasyPay(v)
 	c.validateUnionPay(v)
@@ -143,6 +144,14 @@ func (c Config) validateHTTP(v *validator) {
 	v.sizeBetween("http.max_response_bytes", h.MaxResponseBytes, kib, 16*mib)
 }
 
+func (c Config) validateBreaker(v *validator) {
+	b := c.Breaker
+	v.intBetween("breaker.min_calls", b.MinCalls, 1, 100_000)
+	v.check(b.FailureRatio > 0 && b.FailureRatio <= 1, "breaker.failure_ratio", "must be above 0 and at most 1")
+	v.between("breaker.window", b.Window, time.Second, time.Hour)
+	v.between("breaker.open_for", b.OpenFor, 100*time.Millisecond, time.Hour)
+}
+
 func (c Config) validateRetry(v *validator) {
 	r := c.Retry
 	v.intBetween("retry.max_attempts", r.MaxAttempts, 1, 10)
@@ -152,6 +161,8 @@ func (c Config) validateRetry(v *validator) {
 	v.check(r.Jitter >= 0 && r.Jitter <= 1, "retry.jitter", "must be from 0 (none) to 1")
 	v.check(r.Budget >= r.MaxInterval, "retry.budget", "must not be shorter than retry.max_interval; raise it")
 	v.check(r.Budget <= time.Minute, "retry.budget", "must be at most 1m: longer outages are for retry.schedule; lower it")
+	v.check(r.Share >= 0 && r.Share <= 1, "retry.share", "must be from 0 to 1")
+	v.intBetween("retry.reserve", r.Reserve, 0, 10_000)
 	v.between("retry.schedule.first", r.Schedule.First, time.Second, time.Hour)
 	v.check(r.Schedule.Max >= r.Schedule.First, "retry.schedule.max", "must not be shorter than retry.schedule.first; raise it")
 }

@@ -64,6 +64,9 @@ type Options struct {
 	// AckTimeout bounds the wait for the confirmation of an ack.
 	AckTimeout time.Duration
 	Handler    Handler
+	// Capacity returns how many more messages are worth taking now; 0 means none, because nothing could be done with them. It is
+	// asked again soon.
+	Capacity func() int
 	// OnEvent is told what happens, by many goroutines. It must be quick.
 	OnEvent func(Event)
 }
@@ -86,6 +89,8 @@ const (
 	firstPull = 2 * pullHeartbeat
 	// pullPause is the wait after a pull that failed.
 	pullPause = 250 * time.Millisecond
+	// gatePause is the wait before the gate is asked again.
+	gatePause = 100 * time.Millisecond
 )
 
 // Bind returns a consumer bound to the durable consumer that the options name.
@@ -128,6 +133,10 @@ func (c *Consumer) Run(take, work context.Context) {
 		if slots == 0 {
 			return
 		}
+		if slots = c.worthTaking(slots); slots == 0 {
+			wait(take, gatePause)
+			continue
+		}
 		used, err := c.pull(slots, messages)
 		c.release(slots - used)
 		c.pulled(take, err)
@@ -153,6 +162,23 @@ func (c *Consumer) acquire(take context.Context) int {
 func (c *Consumer) release(count int) {
 	for range count {
 		<-c.slots
+	}
+}
+
+// worthTaking gives back the slots that the gate leaves no use for, and returns how many remain.
+func (c *Consumer) worthTaking(slots int) int {
+	capacity := min(slots, c.Capacity())
+	c.release(slots - capacity)
+	return capacity
+}
+
+// wait waits for a while, or until ctx ends.
+func wait(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -229,10 +255,7 @@ func (c *Consumer) pulled(take context.Context, err error) {
 		what = Gone
 	}
 	c.report(what, err)
-	select {
-	case <-time.After(pullPause):
-	case <-take.Done():
-	}
+	wait(take, pullPause)
 }
 
 // gone tells whether a pull failed because the durable consumer does not exist. Only a pull that waits is told so; a later one finds

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -64,7 +65,7 @@ func (h handle) Handle(ctx context.Context, delivery query.Delivery) decide.Sett
 func (b *bundle) options(handler handle) Options {
 	return Options{
 		JS: b.JS, Stream: b.binding.Stream, Name: b.binding.Config.Name, Slots: 2, PullExpiry: time.Second, AckTimeout: 5 * time.Second,
-		Handler: handler, OnEvent: b.record,
+		Handler: handler, OnEvent: b.record, Capacity: func() int { return math.MaxInt },
 	}
 }
 

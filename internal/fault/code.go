@@ -77,6 +77,8 @@ const (
 	RateLimited Code = "rate_limited"
 	// BreakerOpen is a call that was not made because its upstream is known to be down.
 	BreakerOpen Code = "breaker_open"
+	// RetryBudget is a repeated attempt that was not made, because too many others were.
+	RetryBudget Code = "retry_budget"
 	// SigningFailed is a request that could not be signed or encrypted.
 	SigningFailed Code = "signing_failed"
 	// Stopped is work cut short by a shutdown.

@@ -107,13 +107,11 @@ func TestRaceOfWriters(t *testing.T) {
 				if writer%2 == 1 {
 					q.Provider, status = query.UnionPay, query.Failed
 				}
-				switch err := b.StoreResult(within(t), q, status, event); fault.KindOf(err) {
-				case fault.Duplicate:
+				switch err := b.StoreResult(within(t), q, status, event); {
+				case err == nil:
+					stored.Add(1)
+				case fault.KindOf(err) == fault.Duplicate:
 					refused.Add(1)
-				default:
-					if err == nil {
-						stored.Add(1)
-					}
 				}
 			}
 		})

@@ -26,6 +26,7 @@ type Metrics struct {
 	broker   *prometheus.CounterVec
 	troubles *prometheus.CounterVec
 	swept    *prometheus.CounterVec
+	breaker  *prometheus.GaugeVec
 }
 
 // latencyBuckets reach from a loopback call to a query that spent minutes in retries, in seconds.
@@ -46,13 +47,16 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 		consumer: counter("consumer_events_total", "What the pull loops report.", "consumer", "event"),
 		broker:   counter("broker_events_total", "What the broker's connection reports.", "event"),
 		troubles: counter("store_troubles_total", "Writes that the broker did not confirm at once.", "write"),
-		swept:    counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
+		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "discount_worker_breaker_open", Help: "Whether the upstream counts as down: 1 for open, 0.5 for trying again, 0 for up.",
+		}, []string{"provider"}),
+		swept: counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "discount_worker_build_info", Help: "The worker's build; always 1.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, build,
+	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, m.breaker, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.initialize(providers)
 	return m
@@ -65,6 +69,7 @@ func (m *Metrics) initialize(providers []query.Provider) {
 			m.attempts.WithLabelValues(string(provider), kind.String())
 		}
 		m.attempts.WithLabelValues(string(provider), answered)
+		m.breaker.WithLabelValues(string(provider))
 		m.took.WithLabelValues(string(provider))
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			m.age.WithLabelValues(string(provider), string(lane))
@@ -132,6 +137,11 @@ func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).In
 
 // StoreTrouble counts a write that was not confirmed at once.
 func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
+
+// Breaker shows how much of a provider's calls its breaker lets through: 1 for none, 0.5 for single ones, 0 for all.
+func (m *Metrics) Breaker(provider query.Provider, open float64) {
+	m.breaker.WithLabelValues(string(provider)).Set(open)
+}
 
 // Swept counts a query that the sweeper took up.
 func (m *Metrics) Swept(why string, settled bool) {

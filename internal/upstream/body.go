@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -43,15 +42,16 @@ func (c *Client) read(reply *http.Response) (Response, error) {
 	return Response{Status: reply.StatusCode, Header: reply.Header, Body: body, At: time.Now()}, nil
 }
 
-// transportFault classifies an error of the transport. Its text names the URL and sometimes more, so only its class is kept.
-func transportFault(op string, err error, sent bool) error {
+// transportFault classifies an error of the transport. Its text names the URL and sometimes more, so only its class is kept. sent tells
+// that the request was written, refused that a TLS handshake failed: most errors of the handshake have no type of their own.
+func transportFault(op string, err error, sent, refused bool) error {
 	code := fault.Connect
 	switch {
 	case isTimeout(err):
 		code = fault.Timeout
 	case isA[*net.DNSError](err):
 		code = fault.DNS
-	case isA[*tls.CertificateVerificationError](err), isA[tls.RecordHeaderError](err), isA[*tls.RecordHeaderError](err), isA[tls.AlertError](err):
+	case isAlert(err), refused && !sent:
 		code = fault.TLS
 	case sent:
 		code = fault.ConnectionLost
@@ -67,6 +67,13 @@ func isTimeout(err error) bool {
 	}
 	network, ok := errors.AsType[net.Error](err)
 	return ok && network.Timeout()
+}
+
+// isAlert tells whether the peer ended the TLS connection with an alert. In TLS 1.3 a server refuses a client certificate only after the
+// handshake, so that the alert meets whoever reads first. Its type is not exported; the operation it is wrapped in is.
+func isAlert(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "remote error"
 }
 
 func isA[T error](err error) bool {

@@ -142,7 +142,7 @@ func (b *Breaker) Wait(ctx context.Context) (done func(err error), err error) {
 			}
 		case <-ctx.Done():
 			kind := fault.Interrupted
-			if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // A context returns this very value.
+			if ctx.Err() == context.DeadlineExceeded {
 				kind = fault.Expired
 			}
 			return nil, fault.Because("wait for upstream", kind, fault.BreakerOpen, ctx.Err())

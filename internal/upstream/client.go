@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/http/httptrace"
@@ -11,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
@@ -49,6 +51,9 @@ type Options struct {
 	UserAgent   string
 	Retry       RetryPolicy
 	Pacer       Pacer
+	// Breaker keeps calls from an upstream that is down; Budget bounds repeated attempts over all calls.
+	Breaker *Breaker
+	Budget  *Budget
 	// OnAttempt is told about each attempt with its duration; err is nil for the one that was answered. It may be nil.
 	OnAttempt func(provider query.Provider, took time.Duration, err error)
 }
@@ -65,45 +70,74 @@ func New(options Options) *Client { return &Client{Options: options} }
 // trusted, server errors. It returns every attempt it made. The error is the last real one, whatever ended the retries: an
 // Interrupted fault is returned only if no attempt had failed before.
 func (c *Client) Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
-	var (
-		answer   query.Answer
-		attempts []query.Attempt
-		last     error
-	)
-	question := Question{Query: q, Card: details}
-	operation := func() error {
-		if len(attempts) > 0 {
-			if err := c.Pacer.Wait(ctx, q); err != nil {
-				return backoff.Permanent(err)
-			}
-		}
-		began := time.Now()
-		exchange, err := c.Provider.Prepare(began, question)
-		if err != nil {
-			last = err
-			return backoff.Permanent(err) // No call was made: this is no attempt.
-		}
-		answer, last = c.attempt(ctx, exchange)
-		took := time.Since(began)
-		if last == nil || fault.KindOf(last) != fault.Interrupted {
-			attempts = append(attempts, attemptOf(began, took, answer, last))
-		}
-		if c.OnAttempt != nil {
-			c.OnAttempt(c.Name, took, last)
-		}
-		if last != nil && !worthRepeating(last) {
-			return backoff.Permanent(last)
-		}
-		return last
-	}
-	err := backoff.Retry(operation, c.policy(ctx))
+	talk := &conversation{client: c, question: Question{Query: q, Card: details}}
+	err := backoff.Retry(func() error { return talk.try(ctx) }, c.policy(ctx))
 	if err == nil {
-		return answer, attempts, nil
+		return talk.answer, talk.attempts, nil
 	}
-	if last == nil {
-		last = err
+	if talk.last != nil {
+		err = talk.last
 	}
-	return query.Answer{}, attempts, fault.From(string(c.Name), last)
+	return query.Answer{}, talk.attempts, fault.From(string(c.Name), err)
+}
+
+// conversation is one call: what was asked, the attempts so far and the last real failure.
+type conversation struct {
+	client   *Client
+	question Question
+	answer   query.Answer
+	attempts []query.Attempt
+	last     error
+}
+
+// errNotAsked tells a breaker that a call it allowed was not made after all.
+var errNotAsked = fault.New("breaker", fault.Interrupted, fault.Stopped)
+
+// try makes one attempt: admitted, prepared, sent, read.
+func (t *conversation) try(ctx context.Context) error {
+	done, err := t.client.admit(ctx, t.question.Query, len(t.attempts) == 0)
+	if err != nil {
+		return backoff.Permanent(err)
+	}
+	var outcome error = errNotAsked
+	defer func() { done(outcome) }()
+	began := time.Now()
+	exchange, err := t.client.Provider.Prepare(began, t.question)
+	if err != nil {
+		t.last = err
+		return backoff.Permanent(err) // No call was made: this is no attempt.
+	}
+	answer, failure := t.client.attempt(ctx, exchange)
+	outcome = failure
+	took := time.Since(began)
+	if t.client.OnAttempt != nil {
+		t.client.OnAttempt(t.client.Name, took, failure)
+	}
+	if failure != nil && fault.KindOf(failure) == fault.Interrupted {
+		return backoff.Permanent(failure) // This is no attempt either, and what failed before says more.
+	}
+	t.answer, t.last = answer, failure
+	t.attempts = append(t.attempts, attemptOf(began, took, answer, failure))
+	if failure != nil && !worthRepeating(failure) {
+		return backoff.Permanent(failure)
+	}
+	return failure
+}
+
+// admit lets an attempt begin. The first one waits until the upstream is up again, which costs the query nothing. A repeated one must fit
+// into the budget and the pace, and is not worth waiting for the upstream: that is for the slower tier.
+func (c *Client) admit(ctx context.Context, q *query.Query, first bool) (done func(error), err error) {
+	if first {
+		c.Budget.Earn()
+		return c.Breaker.Wait(ctx)
+	}
+	if !c.Budget.Spend() {
+		return nil, fault.New(string(c.Name), fault.Unavailable, fault.RetryBudget)
+	}
+	if err := c.Pacer.Wait(ctx, q); err != nil {
+		return nil, err
+	}
+	return c.Breaker.Allow()
 }
 
 // policy returns the delays of one call. It is made anew for each, because it has a state.
@@ -112,7 +146,7 @@ func (c *Client) policy(ctx context.Context) backoff.BackOff {
 		backoff.WithInitialInterval(c.Retry.Initial), backoff.WithMaxInterval(c.Retry.MaxInterval),
 		backoff.WithMultiplier(c.Retry.Multiplier), backoff.WithRandomizationFactor(c.Retry.Jitter),
 		backoff.WithMaxElapsedTime(c.Retry.Budget))
-	return backoff.WithContext(backoff.WithMaxRetries(delays, uint64(max(c.Retry.MaxAttempts-1, 0))), ctx) //nolint:gosec // It is not negative.
+	return backoff.WithContext(backoff.WithMaxRetries(delays, uint64(max(c.Retry.MaxAttempts-1, 0))), ctx)
 }
 
 // worthRepeating tells whether another attempt within seconds can help. Being throttled or refused is for the slower tier.
@@ -137,22 +171,31 @@ func (c *Client) attempt(ctx context.Context, exchange Exchange) (query.Answer, 
 
 // send writes the request and reads the response whole.
 func (c *Client) send(ctx context.Context, request *http.Request) (Response, error) {
-	var written atomic.Bool
-	trace := &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
-		if info.Err == nil {
-			written.Store(true)
-		}
-	}}
+	var written, refused atomic.Bool
+	trace := &httptrace.ClientTrace{
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				written.Store(true)
+				crashpoint.Here(crashpoint.AfterRequestWritten)
+			}
+		},
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			if err != nil {
+				refused.Store(true)
+			}
+		},
+	}
 	request = request.WithContext(httptrace.WithClientTrace(ctx, trace))
 	request.Header.Set("User-Agent", c.UserAgent)
-	reply, err := c.Transport.RoundTrip(request)
+	reply, err := c.Transport.RoundTrip(request) //nolint:bodyclose // read closes it.
 	if err != nil {
-		return Response{}, transportFault(string(c.Name), err, written.Load())
+		return Response{}, transportFault(string(c.Name), err, written.Load(), refused.Load())
 	}
 	response, err := c.read(reply)
 	if err != nil {
 		return Response{}, err
 	}
+	crashpoint.Here(crashpoint.AfterResponseRead)
 	if response.Status >= 300 && response.Status < 400 {
 		refused := fault.New(string(c.Name), fault.Unavailable, fault.Redirect)
 		refused.Status, refused.Sent = response.Status, true

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -48,8 +49,8 @@ func RetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
-		if seconds < 0 {
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		if seconds < 0 { // A number out of range is read as the nearest one within.
 			return 0
 		}
 		return clampAfter(time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second)

@@ -120,17 +120,32 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 		return err
 	}
 	crashpoint.Here(crashpoint.AfterDecode)
-	ctx, cancel := withDeadline(ctx, c.query.Expires)
+	ctx, cancel := context.WithDeadline(ctx, w.policy(c).Limit(c.query, c.received))
 	defer cancel()
 	if err := w.pace(ctx, c); err != nil {
-		return err
+		return w.outOfTime(c, err)
 	}
 	crashpoint.Here(crashpoint.AfterPermit)
 	answer, attempts, err := w.Caller.Call(ctx, c.query, c.card)
 	c.attempts = keepAttempts(append(c.attempts, attempts...))
 	c.called(attempts)
 	c.answer = answer
-	return err
+	return w.outOfTime(c, err)
+}
+
+// outOfTime tells a query that died while it waited, for the pace or for an upstream that is down, by which limit it died: its own
+// deadline, which makes it expired, or its lane's horizon, which makes it exhausted.
+func (w *Worker) outOfTime(c *work, err error) error {
+	kind := fault.KindOf(err)
+	waitedTooLong := kind == fault.Expired || kind == fault.Interrupted && !time.Now().Before(w.policy(c).Limit(c.query, c.received))
+	switch {
+	case err == nil || !waitedTooLong:
+		return err
+	case c.query.Expires.IsZero():
+		return fault.Because("wait", fault.Unavailable, fault.Horizon, err)
+	default:
+		return fault.Because("wait", fault.Expired, fault.DeadlinePassed, err)
+	}
 }
 
 // alreadyAnswered spends a look at the results before a call, if somebody may have handled the query before: its message was delivered
@@ -165,26 +180,12 @@ func (w *Worker) unseal(c *work) error {
 	return nil
 }
 
-// pace waits for the upstream's rate. A query that expires while it waits was never asked.
+// pace waits for the upstream's rate.
 func (w *Worker) pace(ctx context.Context, c *work) error {
 	began := time.Now()
 	err := w.Pacer.Wait(ctx, c.query)
 	c.waited = time.Since(began)
-	if err != nil && expired(c.query, time.Now()) {
-		return fault.Because("wait for pace", fault.Expired, fault.DeadlinePassed, err)
-	}
 	return err
-}
-
-func expired(q *query.Query, now time.Time) bool {
-	return !q.Expires.IsZero() && !now.Before(q.Expires)
-}
-
-func withDeadline(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
-	if deadline.IsZero() {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, deadline)
 }
 
 // policy returns the policy of the case's lane. A query whose lane could not be read gets the zero policy: it is malformed.

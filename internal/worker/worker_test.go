@@ -178,6 +178,28 @@ func TestExpiresWhileWaitingForPace(t *testing.T) {
 	})
 }
 
+func TestWaitsBeyondItsHorizon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	synctest.Test(t, func(t *testing.T) {
+		b.call = func(ctx context.Context, _ *query.Query, _ *card.Details) (query.Answer, []query.Attempt, error) {
+			<-ctx.Done() // An upstream that is down keeps its queries waiting.
+			return query.Answer{}, nil, fault.Because("wait for upstream", fault.Expired, fault.BreakerOpen, ctx.Err())
+		}
+		began := time.Now()
+		require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+		require.Equal(t, 10*time.Minute, time.Since(began))
+		require.Equal(t, query.ReasonExhausted, b.store.reasons[keyOf("1")])
+		require.Equal(t, fault.Horizon, b.store.last(t).Verdict.Fault.Code)
+
+		soon := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339Nano)
+		delivery := b.delivery(query.EasyPay, "2", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": soon})
+		require.Equal(t, done, b.Handle(t.Context(), delivery))
+		require.Equal(t, query.ReasonExpired, b.store.last(t).Verdict.Reason)
+		require.Len(t, b.store.dead, 1, "an expired query makes no dead letter")
+	})
+}
+
 func TestUpstreamFaultSchedulesARetryWithItsHistory(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -1,0 +1,190 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/broker"
+	"discountquery.example/worker/internal/broker/brokertest"
+	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/consumer"
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+func TestConsumerThatIsDeletedIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	server := s.on(t, brokertest.New)
+	r := s.run(t)
+	r.ready(t)
+	require.NoError(t, server.JS.DeleteConsumer(t.Context(), "DISCOUNT_QUERIES", "easypay-bulk"))
+	const part = "DISCOUNT_QUERIES/easypay-bulk"
+	require.Eventually(t, func() bool { return r.page("/readyz") == http.StatusServiceUnavailable }, patience, 10*time.Millisecond)
+	require.Equal(t, http.StatusOK, r.page("/healthz"))
+	require.Contains(t, r.Problems(), part)
+	require.Eventually(t, func() bool { return len(s.lines(`"level":"warn"`, part, `"event":"gone"`)) > 0 }, patience, 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	result, err := r.Ask(ctx, easyPay("1", "008", query.Interactive))
+	require.NoError(t, err)
+	require.Equal(t, query.Completed, result.Status, "the other lane goes on")
+
+	server.Apply(t)
+	r.ready(t)
+}
+
+func TestBrokerThatIsAwayIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	server := s.on(t, brokertest.New)
+	r := s.run(t)
+	r.ready(t)
+	server.Stop()
+	require.Eventually(t, func() bool { return r.Problems()["broker"] != "" }, patience, 10*time.Millisecond)
+	require.Equal(t, http.StatusServiceUnavailable, r.page("/readyz"))
+	server.Resume(t)
+	r.ready(t)
+	r.connect(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	result, err := r.Ask(ctx, unionPay(t, "1", query.Interactive))
+	require.NoError(t, err)
+	require.Equal(t, query.Completed, result.Status)
+	r.stop()
+	r.wait(t)
+	require.NotEmpty(t, s.lines(`"msg":"broker"`, `"event":"disconnected"`))
+	require.NotEmpty(t, s.lines(`"msg":"broker"`, `"event":"reconnected"`))
+}
+
+func TestBrokerEvents(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	built, err := New(t.Context(), Options{Config: s.Config, Log: s.log})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, built.Close(t.Context())) }()
+	built.health.Ready("worker")
+	for _, kind := range broker.EventKinds() {
+		built.brokerEvent(broker.Event{Kind: kind, Subject: "discount.result.x"})
+		want := map[string]string{}
+		switch kind {
+		case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
+			want["broker"] = string(kind)
+		case broker.EventPublishDenied, broker.EventSubscribeDenied:
+			want["permissions"] = string(kind) + ": discount.result.x"
+		case broker.EventReconnected, broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError: // The connection goes on.
+		}
+		require.Equal(t, want, built.Problems(), kind)
+		built.brokerEvent(broker.Event{Kind: broker.EventReconnected})
+		require.Empty(t, built.Problems(), "a new connection may have new rights; if not, that is told again")
+	}
+}
+
+func TestConsumerEvents(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	built, err := New(t.Context(), Options{Config: s.Config, Log: s.log})
+	require.NoError(t, err)
+	built.health.Ready("worker")
+	for what, unready := range map[consumer.What]bool{
+		consumer.PullFailed: true, consumer.Gone: true, consumer.AckFailed: false, consumer.HeartbeatFailed: false,
+	} {
+		built.consumerEvent(consumer.Event{Consumer: "S/c", What: what, Err: jetstream.ErrNoHeartbeat})
+		require.Equal(t, unready, built.Problems()["S/c"] == string(what), what)
+		built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Pulling})
+		require.Empty(t, built.Problems())
+	}
+	families, err := built.metrics.Registry().Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		switch family.GetName() {
+		case "discount_worker_consumer_events_total":
+			require.Len(t, family.GetMetric(), 8*len(consumerEvents())+len(consumerEvents()), "all are there before they happen")
+		case "discount_worker_broker_events_total":
+			require.Len(t, family.GetMetric(), len(broker.EventKinds()))
+		}
+	}
+	built.storeTrouble("store result", context.DeadlineExceeded)
+	require.NoError(t, built.Close(t.Context()))
+	built.brokerEvent(broker.Event{Kind: broker.EventClosed})
+	require.Empty(t, s.lines(`"msg":"broker"`), "a connection that we closed is no trouble")
+	require.Len(t, s.lines(`"msg":"consumer"`, `"consumer":"S/c"`, jetstream.ErrNoHeartbeat.Error()), 4)
+	require.Len(t, s.lines(`"write":"store result"`, `"error":"context deadline exceeded"`), 1)
+}
+
+func TestBrokersErrorsAreClosed(t *testing.T) {
+	t.Parallel()
+	const free = "what a publisher wrote"
+	for name, test := range map[string]struct {
+		err  error
+		want any
+	}{
+		"server code": {fmt.Errorf("x: %w", &jetstream.APIError{ErrorCode: 10071, Description: free}), "10071"},
+		"known":       {fmt.Errorf(free+": %w", jetstream.ErrConsumerDeleted), jetstream.ErrConsumerDeleted.Error()},
+		"deadline":    {fmt.Errorf(free+": %w", context.DeadlineExceeded), "context deadline exceeded"},
+		"foreign":     {errors.New(free), "*errors.errorString"},
+		"ours":        {fault.Because("store", fault.Interrupted, fault.NotStored, errors.New(free)), "*fault.Error"},
+		"none":        {nil, "<nil>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			field := brokerError(test.err)
+			got := field.String
+			if got == "" {
+				got = fmt.Sprint(field.Integer)
+			}
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestTopologyFollowsTheConfiguration(t *testing.T) {
+	t.Parallel()
+	c := config.Default()
+	c.Prefix, c.Streams.Replicas = "other", 3
+	c.Consumer.AckWait, c.Consumer.MaxAckPending, c.Consumer.MaxDeliver = time.Minute, 7, 9
+	c.Streams.Queries = config.QueryStream{MaxBytes: 1, MaxMsgSize: 2}
+	c.Streams.Results = config.KeptStream{MaxAge: 3 * time.Hour, MaxBytes: 4}
+	c.Streams.Dead = config.KeptStream{MaxAge: 5 * time.Hour, MaxBytes: 6}
+	c.Streams.Advisories.MaxAge = 8 * time.Hour
+	got := Topology(c)
+	require.Equal(t, []string{"easypay"}, got.Providers, "a query for a provider that is off is refused at its publish")
+	require.Equal(t, []string{"interactive", "bulk"}, got.Lanes)
+	require.Equal(t, "other", got.Prefix)
+	require.Equal(t, 3, got.Replicas)
+	require.Equal(t, []any{time.Minute, 7, 9}, []any{got.AckWait, got.MaxAckPending, got.MaxDeliver})
+	require.EqualValues(t, 1, got.Queries.MaxBytes)
+	require.EqualValues(t, 2, got.Queries.MaxMsgSize)
+	require.Equal(t, []any{3 * time.Hour, int64(4)}, []any{got.Results.MaxAge, got.Results.MaxBytes})
+	require.Equal(t, []any{5 * time.Hour, int64(6)}, []any{got.Dead.MaxAge, got.Dead.MaxBytes})
+	require.Equal(t, 8*time.Hour, got.Advisories.MaxAge)
+}
+
+func TestSlotsAndPolicies(t *testing.T) {
+	t.Parallel()
+	c := config.Default()
+	c.Lanes.Interactive.Slots, c.Lanes.Bulk.Slots = 32, 3
+	a := &App{Options: Options{Config: c}, topology: Topology(c)}
+	got := map[string]int{}
+	for _, binding := range a.topology.Consumers() {
+		got[binding.Stream+"/"+binding.Config.Name] = a.slots(binding)
+	}
+	require.Equal(t, map[string]int{
+		"DISCOUNT_QUERIES/easypay-interactive": 32, "DISCOUNT_QUERIES/easypay-bulk": 3,
+		"DISCOUNT_RETRIES/easypay-interactive": 8, "DISCOUNT_RETRIES/easypay-bulk": 1,
+	}, got)
+	rules := policies(c)
+	require.Equal(t, c.Lanes.Interactive.Horizon, rules[query.Interactive].Horizon)
+	require.Equal(t, c.Lanes.Bulk.Horizon, rules[query.Bulk].Horizon)
+	require.Equal(t, c.Consumer.QuarantineAfter, rules[query.Bulk].QuarantineAfter)
+	require.Equal(t, c.Retry.Schedule.First, rules[query.Bulk].FirstRetry)
+	require.Equal(t, c.Retry.Schedule.Max, rules[query.Interactive].MaxRetry)
+	require.InDelta(t, 5.0/60, rateOf(config.Pace{Rate: config.Rate{Calls: 5, Per: time.Minute}, Burst: 2}).PerSecond, 1e-12)
+}

@@ -1,0 +1,156 @@
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
+)
+
+func both() []query.Provider { return []query.Provider{query.EasyPay, query.UnionPay} }
+
+// values returns every counter and every histogram's count of this worker as text, by name and labels.
+func values(t *testing.T, m *Metrics) map[string]float64 {
+	t.Helper()
+	families, err := m.Registry().Gather()
+	require.NoError(t, err)
+	all := map[string]float64{}
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "discount_worker_") {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			var labels []string
+			for _, label := range metric.GetLabel() {
+				labels = append(labels, label.GetName()+"="+label.GetValue())
+			}
+			name := strings.TrimPrefix(family.GetName(), "discount_worker_") + "{" + strings.Join(labels, ",") + "}"
+			all[name] = metric.GetCounter().GetValue() + float64(metric.GetHistogram().GetSampleCount()) + metric.GetGauge().GetValue()
+		}
+	}
+	return all
+}
+
+func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("v1.2.3", both())
+	m.ExpectBroker("disconnected", "reconnected")
+	m.ExpectConsumer("S/c", "pulling", "gone")
+	want := map[string]float64{
+		"build_info{version=v1.2.3}": 1, "broker_events_total{event=disconnected}": 0, "broker_events_total{event=reconnected}": 0,
+		"consumer_events_total{consumer=S/c,event=pulling}": 0, "consumer_events_total{consumer=S/c,event=gone}": 0,
+	}
+	for _, provider := range both() {
+		want[fmt.Sprintf("upstream_attempt_seconds{provider=%s}", provider)] = 0
+		want[fmt.Sprintf("upstream_attempts_total{kind=answered,provider=%s}", provider)] = 0
+		for _, kind := range fault.Kinds() {
+			want[fmt.Sprintf("upstream_attempts_total{kind=%s,provider=%s}", kind, provider)] = 0
+		}
+		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
+			want[fmt.Sprintf("query_age_seconds{lane=%s,provider=%s}", lane, provider)] = 0
+			want[fmt.Sprintf("pace_wait_seconds{lane=%s,provider=%s}", lane, provider)] = 0
+			for _, action := range decide.Actions() {
+				want[fmt.Sprintf("queries_total{action=%s,lane=%s,provider=%s}", action, lane, provider)] = 0
+			}
+		}
+	}
+	require.Equal(t, want, values(t, m))
+}
+
+func TestMetricsCount(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test", both())
+	before := values(t, m)
+	recorder := NewRecorder(zap.NewNop(), m)
+	for _, action := range decide.Actions() {
+		recorder.Observe(outcome(action))
+	}
+	recorder.Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField), func(o *decide.Outcome) { o.Waited = 0 }))
+	m.Attempt(query.UnionPay, 30*time.Millisecond, nil)
+	m.Attempt(query.UnionPay, time.Second, fault.New("call", fault.Throttled, fault.RateLimited))
+	m.Attempt(query.UnionPay, time.Second, errors.New(canary))
+	m.ConsumerEvent("S/c", "gone")
+	m.BrokerEvent("closed")
+	m.StoreTrouble("store result")
+	changed := map[string]float64{}
+	for name, value := range values(t, m) {
+		if was := before[name]; value != was {
+			changed[name] = value - was
+		}
+	}
+	require.Equal(t, map[string]float64{
+		"queries_total{action=release,lane=interactive,provider=easypay}":  1,
+		"queries_total{action=complete,lane=interactive,provider=easypay}": 1,
+		"queries_total{action=fail,lane=interactive,provider=easypay}":     1,
+		"queries_total{action=bury,lane=interactive,provider=easypay}":     2,
+		"queries_total{action=retry,lane=interactive,provider=easypay}":    1,
+		"queries_total{action=skip,lane=interactive,provider=easypay}":     1,
+		"failures_total{code=bad_field,kind=rejected,provider=easypay}":    1,
+		"query_age_seconds{lane=interactive,provider=easypay}":             4, // Only what ended has an age.
+		"pace_wait_seconds{lane=interactive,provider=easypay}":             6,
+		"upstream_attempts_total{kind=answered,provider=unionpay}":         1,
+		"upstream_attempts_total{kind=throttled,provider=unionpay}":        1,
+		"upstream_attempts_total{kind=unknown,provider=unionpay}":          1,
+		"upstream_attempt_seconds{provider=unionpay}":                      3,
+		"consumer_events_total{consumer=S/c,event=gone}":                   1,
+		"broker_events_total{event=closed}":                                1,
+		"store_troubles_total{write=store result}":                         1,
+	}, changed)
+}
+
+func TestHistogramsHoldSeconds(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test", both())
+	NewRecorder(zap.NewNop(), m).Observe(outcome(decide.Complete))
+	families, err := m.Registry().Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			histogram := metric.GetHistogram()
+			if !strings.HasPrefix(family.GetName(), "discount_worker_") || histogram.GetSampleCount() == 0 {
+				continue
+			}
+			want := map[string]float64{"discount_worker_query_age_seconds": 1.25, "discount_worker_pace_wait_seconds": 0.04}[family.GetName()]
+			require.InDelta(t, want, histogram.GetSampleSum(), 1e-9, family.GetName())
+			require.Len(t, histogram.GetBucket(), len(latencyBuckets), "classic buckets")
+			require.NotEmpty(t, histogram.GetPositiveSpan(), "native buckets")
+		}
+	}
+}
+
+func TestNamesOfMetrics(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test", both())
+	NewRecorder(zap.NewNop(), m).Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField)))
+	m.ConsumerEvent("S/c", "gone")
+	m.BrokerEvent("closed")
+	m.StoreTrouble("store result")
+	families, err := m.Registry().Gather()
+	require.NoError(t, err)
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+func TestNothingOfAQueryIsALabel(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test", both())
+	log, flush, err := NewLog(io.Discard, "error", "json")
+	require.NoError(t, err)
+	defer flush()
+	NewRecorder(log, m).Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField)))
+	for name := range values(t, m) {
+		requireClean(t, name)
+		require.NotContains(t, name, "shop", "a client is no label: there may be thousands")
+	}
+}
