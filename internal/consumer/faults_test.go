@@ -122,7 +122,7 @@ func TestConnectionHalfDead(t *testing.T) {
 
 func TestConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setup(t, ackWait(2*time.Second)) // What was on its way when the line broke comes again after that.
 	options := b.options(ok)
 	l, js := b.connect()
 	options.JS = js

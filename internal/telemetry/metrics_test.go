@@ -53,6 +53,7 @@ func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
 	for _, provider := range both() {
 		want[fmt.Sprintf("upstream_attempt_seconds{provider=%s}", provider)] = 0
 		want[fmt.Sprintf("upstream_attempts_total{kind=answered,provider=%s}", provider)] = 0
+		want[fmt.Sprintf("breaker_open{provider=%s}", provider)] = 0
 		for _, kind := range fault.Kinds() {
 			want[fmt.Sprintf("upstream_attempts_total{kind=%s,provider=%s}", kind, provider)] = 0
 		}
@@ -82,6 +83,7 @@ func TestMetricsCount(t *testing.T) {
 	m.ConsumerEvent("S/c", "gone")
 	m.BrokerEvent("closed")
 	m.StoreTrouble("store result")
+	m.Breaker(query.UnionPay, 0.5)
 	changed := map[string]float64{}
 	for name, value := range values(t, m) {
 		if was := before[name]; value != was {
@@ -105,6 +107,7 @@ func TestMetricsCount(t *testing.T) {
 		"consumer_events_total{consumer=S/c,event=gone}":                   1,
 		"broker_events_total{event=closed}":                                1,
 		"store_troubles_total{write=store result}":                         1,
+		"breaker_open{provider=unionpay}":                                  0.5,
 	}, changed)
 }
 

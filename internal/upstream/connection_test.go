@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -161,6 +162,7 @@ func TestTransportFaults(t *testing.T) {
 		"handshake":              {err: io.EOF, refused: true, code: fault.TLS},
 		"handshake of another":   {err: io.EOF, sent: true, refused: true, code: fault.ConnectionLost},
 		"deadline in handshake":  {err: context.DeadlineExceeded, refused: true, code: fault.Timeout},
+		"alert after the write":  {err: &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, sent: true, code: fault.TLS},
 		"broken after the write": {err: io.ErrUnexpectedEOF, sent: true, code: fault.ConnectionLost},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -320,6 +320,63 @@ func TestHistoryOfAttempts(t *testing.T) {
 	})
 }
 
+func TestRepeatedAttemptsKeepToTheSharedBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := within(t, 0, fails)
+		b.Budget = NewBudget(0.5, 3)
+		for range 5 {
+			_, attempts, err := b.ask(t.Context())
+			requireFault(t, err, fault.Unavailable, fault.Connect)
+			require.NotEmpty(t, attempts, "the first attempt of a query is never refused")
+		}
+		require.Len(t, begun(), 5+3+2, "the reserve, and one repeated attempt for two first ones")
+	})
+}
+
+func TestFirstAttemptWaitsForAnUpstreamThatIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := within(t, 0, fails, fails, succeeds)
+		b.Breaker = NewBreaker(BreakerPolicy{MinCalls: 2, FailureRatio: 1, Window: time.Minute, OpenFor: 10 * time.Second}, nil)
+		_, attempts, err := b.ask(t.Context())
+		requireFault(t, err, fault.Unavailable, fault.Connect)
+		require.Len(t, attempts, 2, "a repeated attempt is not worth waiting for")
+
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, attempts, err = b.ask(soon)
+		requireFault(t, err, fault.Expired, fault.BreakerOpen)
+		require.Empty(t, attempts, "a query that waited was not asked")
+		require.Len(t, b.told, 2)
+
+		start := time.Now()
+		_, attempts, err = b.ask(t.Context())
+		require.NoError(t, err)
+		require.Len(t, attempts, 1)
+		require.InDelta(t, 9, time.Since(start).Seconds(), 0.2)
+		require.Len(t, begun(), 3)
+		require.Equal(t, BreakerClosed, b.Breaker.State())
+	})
+}
+
+func TestPreparationThatFailsFreesTheBreakersPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := within(t, 0, fails, succeeds)
+		b.Breaker = NewBreaker(BreakerPolicy{MinCalls: 1, FailureRatio: 1, Window: time.Minute, OpenFor: time.Second}, nil)
+		_, _, err := b.ask(t.Context())
+		requireFault(t, err, fault.Unavailable, fault.Connect)
+		b.prepare = func(time.Time, Question) error { return fault.New("prepare", fault.Rejected, fault.BadField) }
+		_, _, err = b.ask(t.Context())
+		requireFault(t, err, fault.Rejected, fault.BadField)
+		require.Equal(t, BreakerHalfOpen, b.Breaker.State(), "it says nothing about the upstream")
+		b.prepare = func(time.Time, Question) error { return nil }
+		_, _, err = b.ask(t.Context())
+		require.NoError(t, err, "and the one place of a probe is free again")
+	})
+}
+
 func TestNobodyNeedsToListen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
