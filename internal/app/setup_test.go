@@ -62,7 +62,7 @@ type site struct {
 	log     *safeBuffer
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
 	keys, err := upstreamKeys()
@@ -124,7 +124,7 @@ type running struct {
 }
 
 // run builds and runs a worker, and stops it with the test unless the test did.
-func (s *site) run(t *testing.T) *running {
+func (s *site) run(t testing.TB) *running {
 	t.Helper()
 	built, err := New(t.Context(), Options{Config: s.Config, Build: "test", Log: s.log})
 	require.NoError(t, err)
@@ -142,7 +142,7 @@ func (s *site) run(t *testing.T) *running {
 	return r
 }
 
-func (r *running) connect(t *testing.T, s *site) {
+func (r *running) connect(t testing.TB, s *site) {
 	t.Helper()
 	c := s.Config
 	c.NATS.URL = config.URL(r.ClientURL())
@@ -157,7 +157,7 @@ func (r *running) connect(t *testing.T, s *site) {
 }
 
 // wait waits until the worker has ended. It can be called again.
-func (r *running) wait(t *testing.T) {
+func (r *running) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case err := <-r.ended:

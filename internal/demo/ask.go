@@ -94,6 +94,9 @@ func (d *demo) publish(ctx context.Context, publisher *client.Client, t *tally) 
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(publishers)
 	for i := range d.Queries {
+		if ctx.Err() != nil {
+			break // One failed, or the demo was interrupted: sealing the rest would only take time.
+		}
 		group.Go(func() error {
 			question, err := d.question(i)
 			if err != nil {

@@ -14,7 +14,7 @@ const ContentTypeEvent = "application/cloudevents+json"
 // EventSource is the source attribute of every event this worker writes.
 const EventSource = "urn:discountquery:worker"
 
-// Event is a CloudEvent in structured mode, as this worker writes it. Data is one of CompletedData, FailedData and DeadData.
+// Event is a CloudEvent in structured mode, as this worker writes it. Data points to one of CompletedData, FailedData and DeadData.
 type Event struct {
 	SpecVersion string    `json:"specversion"`
 	ID          string    `json:"id"`

@@ -46,7 +46,7 @@ func (w *Worker) complete(ctx context.Context, c *work) error {
 		Query: c.query.Asked(), Outcome: c.answer.Outcome, Offers: c.answer.Offers, Best: c.answer.Best(), Usage: c.answer.Usage,
 		Card: c.cardRef, Upstream: c.answer.Upstream, AsOf: c.answer.AsOf.UTC(), Timing: c.timing(), Attempts: c.attempts,
 	}
-	event, err := query.NewEvent(c.query, query.TypeCompleted, c.suffix("result"), data.Timing.Finished, data).Encode()
+	event, err := query.NewEvent(c.query, query.TypeCompleted, c.suffix("result"), data.Timing.Finished, &data).Encode()
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (w *Worker) fail(ctx context.Context, c *work, verdict decide.Verdict, dead
 		Query: c.query.Asked(), Reason: verdict.Reason, Kind: verdict.Fault.Kind.String(), Code: verdict.Fault.Code,
 		Upstream: response(verdict.Fault), Card: c.cardRef, DeadLetter: deadLetter, Timing: c.timing(), Attempts: c.attempts,
 	}
-	event, err := query.NewEvent(c.query, query.TypeFailed, c.suffix("result"), data.Timing.Finished, data).Encode()
+	event, err := query.NewEvent(c.query, query.TypeFailed, c.suffix("result"), data.Timing.Finished, &data).Encode()
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (w *Worker) bury(ctx context.Context, c *work, verdict decide.Verdict) erro
 		Upstream: response(verdict.Fault), Cause: query.Cause(c.query.Provider, verdict.Reason, verdict.Fault),
 		FirstSeen: c.received, Origin: c.origin, Attempts: c.attempts, Worker: w.Build, Revision: c.revision, Payload: payload,
 	}
-	event, err := query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), data).Encode()
+	event, err := query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), &data).Encode()
 	if err != nil {
 		return err
 	}
