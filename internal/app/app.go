@@ -116,6 +116,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, c := range a.consumers {
 		running.Go(func() { c.Run(ctx, work) })
 	}
+	running.Go(func() { a.sweeper.Run(ctx) })
 	running.Wait()
 	down, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace*(100-workShare)/100)
 	defer cancel()
