@@ -20,8 +20,8 @@ import (
 func TestStopKeepsItsGraceAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.Shutdown.Grace, s.HTTP.AttemptTimeout = 5*time.Second, 4900*time.Millisecond
-	require.NoError(t, s.Validate())
+	// No attempt ends by itself before the grace does, however busy the machine is. A real configuration is not allowed to be so.
+	s.Shutdown.Grace, s.HTTP.AttemptTimeout = 5*time.Second, time.Minute
 	s.fail(t, sandbox.Fault{Provider: sandbox.Both, Kind: sandbox.KindHang})
 	first := s.run(t)
 	const asked = 24
