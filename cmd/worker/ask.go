@@ -53,7 +53,7 @@ func (askEasyPayCommand) Help() string {
 func (c *askEasyPayCommand) Run(t *terminal) error {
 	question := &query.EasyPayQuestion{MallID: c.MallID, CardCd: c.CardCd, CardBin: c.CardBin}
 	if c.Amount < 0 {
-		return fmt.Errorf("%w: --amount must be above 0", errUsage)
+		return usagef("--amount must be above 0")
 	}
 	if c.Amount > 0 {
 		question.Amount = &c.Amount
@@ -85,7 +85,7 @@ Example:
 func (c *askUnionPayCommand) Run(t *terminal) error {
 	number, err := card.ParseNumber(c.Card)
 	if err != nil {
-		return fmt.Errorf("%w: --card is not a card number: it must have 13 to 19 digits and a right check digit", errUsage)
+		return usagef("--card is not a card number: it must have 13 to 19 digits and a right check digit")
 	}
 	return c.ask(t, client.Question{
 		Provider: query.UnionPay, UnionPay: &query.UnionPayQuestion{PID: c.PID, ScenID: c.ScenID},
@@ -100,7 +100,7 @@ func (f askFlags) ask(t *terminal, question client.Question, publicKey string) e
 		return err
 	}
 	if !query.IsToken(f.Client) {
-		return fmt.Errorf("%w: --client must be 1 to 64 letters, digits, - or _", errUsage)
+		return usagef("--client must be 1 to 64 letters, digits, - or _")
 	}
 	var sealer *card.Sealer
 	if question.Card != nil {
@@ -201,12 +201,12 @@ func (c *resultCommand) Run(t *terminal) error {
 	key := c.Key
 	if key == "" {
 		if c.Client == "" || c.Source == "" || c.ID == "" {
-			return fmt.Errorf("%w: give either --key, or --client, --source and --id", errUsage)
+			return usagef("give either --key, or --client, --source and --id")
 		}
 		key = query.Key(c.Client, c.Source, c.ID)
 	}
 	if !query.IsToken(key) {
-		return fmt.Errorf("%w: --key is not a key", errUsage)
+		return usagef("--key is not a key")
 	}
 	connected, reader, err := connectClient(t, settings, "result", nil)
 	if err != nil {

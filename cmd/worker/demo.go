@@ -31,7 +31,7 @@ Example:
 // Run runs the demo and prints its summary.
 func (c *demoCommand) Run(t *terminal) error {
 	if c.Queries < 0 {
-		return fmt.Errorf("%w: --queries must not be negative", errUsage)
+		return usagef("--queries must not be negative")
 	}
 	_, _ = fmt.Fprintln(t.stderr, "Starting the broker, both upstreams and a worker ...")
 	show, done := progress(t.stderr, c.Queries)

@@ -78,11 +78,11 @@ func (c *sealCommand) Run(t *terminal) error {
 		Mobile    string `json:"mobile"`
 	}
 	if len(input) > maxSealInput || strict.ReadExactly(bytes.TrimSpace(input), &data) != nil || data.UserToken == "" {
-		return fmt.Errorf(`%w: standard input must be JSON with "userToken", "cardNo" and, if wanted, "mobile", all text`, errUsage)
+		return usagef(`standard input must be JSON with "userToken", "cardNo" and, if wanted, "mobile", all text`)
 	}
 	number, err := card.ParseNumber(data.CardNo)
 	if err != nil {
-		return fmt.Errorf("%w: cardNo is not a card number: it must have 13 to 19 digits and a right check digit", errUsage)
+		return usagef("cardNo is not a card number: it must have 13 to 19 digits and a right check digit")
 	}
 	sealed, err := sealer.SealDetails(
 		card.Details{UserToken: card.NewSecret(data.UserToken), Number: number, Mobile: card.NewSecret(data.Mobile)},

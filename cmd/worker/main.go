@@ -31,11 +31,17 @@ const (
 	exitUnreachable = 3
 )
 
-// Errors that choose an exit code.
-var (
-	errNo    = errors.New("no")
-	errUsage = errors.New("usage")
-)
+// errNo makes a command end with exitNo although nothing went wrong: its answer is no, and it has said so itself.
+var errNo = errors.New("no")
+
+// usageError is a command line or a configuration that can't be used.
+type usageError struct{ error }
+
+// Unwrap returns the error itself, which says what is wrong.
+func (e usageError) Unwrap() error { return e.error }
+
+// usagef returns a usageError with the text given.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // cli is the command line.
 type cli struct {
@@ -106,13 +112,18 @@ func (t *terminal) exitCode(err error) int {
 		_, _ = fmt.Fprintln(t.stderr, "worker:", err)
 	}
 	switch {
-	case errors.Is(err, errUsage):
+	case isUsage(err):
 		return exitUsage
 	case fault.CodeOf(err) == fault.BrokerUnreachable || fault.CodeOf(err) == fault.BrokerRefused:
 		return exitUnreachable
 	default:
 		return exitNo
 	}
+}
+
+func isUsage(err error) bool {
+	_, ok := errors.AsType[usageError](err)
+	return ok
 }
 
 // configFlag is the flag of every command that needs the configuration.
@@ -127,7 +138,7 @@ func (f configFlag) load(t *terminal) (config.Config, error) {
 		err = c.Validate()
 	}
 	if err != nil {
-		return config.Config{}, fmt.Errorf("%w: configuration: %w", errUsage, err)
+		return config.Config{}, usagef("configuration: %w", err)
 	}
 	return c, nil
 }

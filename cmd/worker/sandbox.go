@@ -32,7 +32,7 @@ Example:
 func (c *sandboxCommand) Run(t *terminal) error {
 	faults, err := sandbox.ParseFaults(c.Faults)
 	if err != nil {
-		return fmt.Errorf("%w: --faults: %w", errUsage, err)
+		return usagef("--faults: %w", err)
 	}
 	keys, err := sandboxKeys(c.Keys)
 	if err != nil {
@@ -40,7 +40,7 @@ func (c *sandboxCommand) Run(t *terminal) error {
 	}
 	upstreams := sandbox.New(sandbox.Options{Seed: c.Seed, UnionPay: keys.UnionPay()})
 	if err := upstreams.SetFaults(faults); err != nil {
-		return fmt.Errorf("%w: --faults: %w", errUsage, err)
+		return usagef("--faults: %w", err)
 	}
 	running, err := upstreams.Start(t.ctx, sandbox.Listen{EasyPay: c.EasyPay, UnionPay: c.UnionPay, Admin: c.Admin})
 	if err != nil {
