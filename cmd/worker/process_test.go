@@ -235,6 +235,35 @@ func TestEmbeddedServerSurvives(t *testing.T) {
 	require.Equal(t, asked.stdout, s.do(t, "result", "--client", "shop", "--source", "urn:shop", "--id", "1").stdout)
 }
 
+// TestSecondSignalEndsAtOnce stops a worker whose upstream hangs: the first signal lets it wait, the second one does not.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
+	easypay := freeAddress(t)
+	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "", "--faults", "easypay:hang")
+	s.config = filepath.Join(s.dir, "worker.yaml")
+	settings := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nshutdown: {grace: 5m}\nhttp: {attempt_timeout: 1m}\n"+
+		"consumer: {ack_wait: 3m}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001}}\n", freeAddress(t), s.admin, easypay)
+	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
+	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
+	worker := s.startWorker(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	run(ctx, []string{"ask", "easypay", "--card-cd", "008", "--timeout", "5m", "-c", s.config}, nil, strings.NewReader(""), io.Discard, io.Discard)
+
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool { return s.status("/readyz") == http.StatusServiceUnavailable }, time.Minute, 10*time.Millisecond)
+	require.Equal(t, http.StatusOK, s.status("/healthz"), "it waits for what is under way")
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case err := <-worker.done:
+		worker.done <- err
+		require.ErrorContains(t, err, "terminated")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "the second signal did not end the worker")
+	}
+}
+
 func TestSealedTextOpensForItsQueryOnly(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "keys")

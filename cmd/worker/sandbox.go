@@ -34,11 +34,15 @@ func (c *sandboxCommand) Run(t *terminal) error {
 	if err != nil {
 		return usagef("--faults: %w", err)
 	}
-	keys, err := sandboxKeys(c.Keys)
-	if err != nil {
-		return err
+	options := sandbox.Options{Seed: c.Seed}
+	var keys sandbox.Keys
+	if c.UnionPay != "" {
+		if keys, err = sandboxKeys(c.Keys); err != nil {
+			return err
+		}
+		options.UnionPay = keys.UnionPay()
 	}
-	upstreams := sandbox.New(sandbox.Options{Seed: c.Seed, UnionPay: keys.UnionPay()})
+	upstreams := sandbox.New(options)
 	if err := upstreams.SetFaults(faults); err != nil {
 		return usagef("--faults: %w", err)
 	}
@@ -70,16 +74,31 @@ func sandboxKeys(dir string) (sandbox.Keys, error) {
 
 // settings returns the part of a worker's configuration that reaches the sandbox, ready to be pasted.
 func (c *sandboxCommand) settings(running *sandbox.Running, keys sandbox.Keys) string {
+	text := "# The sandbox runs."
+	if c.Admin != "" {
+		text += fmt.Sprintf(" Counts: %s/stats  Faults: PUT %s/faults", running.AdminURL(), running.AdminURL())
+	}
+	text += "\n# A worker reaches it with:\nproviders:\n  easypay:\n"
+	if c.EasyPay == "" {
+		text += "    enabled: false"
+	} else {
+		text += "    base_url: " + running.EasyPayURL() + "\n    mall_id: T5102001"
+	}
+	if c.UnionPay == "" {
+		return text
+	}
 	dir, err := filepath.Abs(c.Keys)
 	if err != nil {
 		dir = c.Keys
 	}
-	return fmt.Sprintf(`# The sandbox runs. Counts: %s/stats  Faults: PUT %s/faults
-# A worker reaches it with:
-providers:
-  easypay:
-    base_url: %s
-    mall_id: T5102001
+	return text + fmt.Sprintf(unionPaySettings, running.UnionPayURL(), sandbox.UnionPayPath, sandbox.DefaultAppID,
+		keys.ClientSignKid, filepath.Join(dir, "client-sign.key.pem"),
+		keys.UPISignKid, filepath.Join(dir, "upi-sign.pub.pem"),
+		keys.UPIEncryptKid, filepath.Join(dir, "upi-encrypt.pub.pem"))
+}
+
+// unionPaySettings is what reaches the simulated UnionPay: its URL, path and application id, and three keys with their ids.
+const unionPaySettings = `
   unionpay:
     enabled: true
     base_url: %s
@@ -98,9 +117,4 @@ providers:
         "%s": %s
     encryption:
       kid: "%s"
-      public_key_file: %s`,
-		running.AdminURL(), running.AdminURL(), running.EasyPayURL(), running.UnionPayURL(), sandbox.UnionPayPath, sandbox.DefaultAppID,
-		keys.ClientSignKid, filepath.Join(dir, "client-sign.key.pem"),
-		keys.UPISignKid, filepath.Join(dir, "upi-sign.pub.pem"),
-		keys.UPIEncryptKid, filepath.Join(dir, "upi-encrypt.pub.pem"))
-}
+      public_key_file: %s`
