@@ -51,6 +51,17 @@ test-race: ## Run all tests with the race detector, in random order.
 	@echo "==> test with the race detector, shuffled"
 	@CGO_ENABLED=1 go test -race -shuffle=on -timeout $(TIMEOUT) ./...
 
+.PHONY: faults
+faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (minutes).
+	@echo "==> faults, in full"
+	@FAULTS=full go test -count=1 -timeout 15m -v ./faults/...
+	@go test -tags crashpoints ./internal/crashpoint
+
+SOAK ?= 60m
+.PHONY: soak
+soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a run.
+	@go test -count=1 -timeout 12h -v -run '^TestSoak$$' ./faults -args -soak $(SOAK) $(SOAKARGS)
+
 .PHONY: cover
 cover: ## Run all tests and show how much of the code they reach (coverage.html has the lines).
 	@go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...

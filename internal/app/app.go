@@ -52,6 +52,7 @@ type App struct {
 	broker    *Broker
 	consumers []*consumer.Consumer
 	sweeper   *sweeper.Sweeper
+	denial    *time.Timer
 	admin     net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
 	leaving atomic.Bool
@@ -136,17 +137,18 @@ const workShare = 80
 func (a *App) Close(ctx context.Context) error { return a.lifecycle.stop(ctx) }
 
 func (a *App) startLog(context.Context) error {
-	log, flush, err := telemetry.NewLog(a.Options.Log, a.Config.Log.Level, a.Config.Log.Format)
+	log, sink, err := telemetry.NewLog(a.Options.Log, a.Config.Log.Level, a.Config.Log.Format)
 	if err != nil {
 		return err
 	}
 	a.log = log
-	a.lifecycle.onStop("log", func(context.Context) error { flush(); return nil })
+	a.lifecycle.onStop("log", func(context.Context) error { sink.Close(); return nil })
 	var providers []query.Provider
 	for _, name := range a.Config.Providers.Enabled() {
 		providers = append(providers, query.Provider(name))
 	}
 	a.metrics = telemetry.NewMetrics(a.Build, providers)
+	a.metrics.LogDrops(sink)
 	for _, kind := range broker.EventKinds() {
 		a.metrics.ExpectBroker(string(kind))
 	}
@@ -283,9 +285,23 @@ func (a *App) brokerEvent(event broker.Event) {
 		a.health.Unready("broker", string(event.Kind))
 	case broker.EventPublishDenied, broker.EventSubscribeDenied:
 		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
+		a.forgetDenialLater()
 	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
 	}
 	a.log.Warn("broker", fields...)
+}
+
+// denialMemory is how long a denied right keeps the worker unready if it is not denied again. What needs it is tried again more often.
+const denialMemory = 15 * time.Second
+
+// forgetDenialLater makes the worker ready again after a while: the broker tells when a right is missing, but not when it is given back.
+// The broker's events come one at a time.
+func (a *App) forgetDenialLater() {
+	if a.denial == nil {
+		a.denial = time.AfterFunc(denialMemory, func() { a.health.Ready("permissions") })
+		return
+	}
+	a.denial.Reset(denialMemory)
 }
 
 // consumerEvents returns what a pull loop can report.

@@ -5,7 +5,6 @@ package telemetry
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -13,11 +12,8 @@ import (
 	"discountquery.example/worker/internal/decide"
 )
 
-// flushEvery is how long a log line may stay in memory.
-const flushEvery = time.Second
-
-// NewLog returns a log that writes to out, and a function that flushes it. format is "json" or "console".
-func NewLog(out io.Writer, level, format string) (*zap.Logger, func(), error) {
+// NewLog returns a log that writes to out, and the sink between them, which must be closed at the end. format is "json" or "console".
+func NewLog(out io.Writer, level, format string) (*zap.Logger, *Sink, error) {
 	threshold, err := zapcore.ParseLevel(level)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log level: %w", err)
@@ -30,9 +26,8 @@ func NewLog(out io.Writer, level, format string) (*zap.Logger, func(), error) {
 		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	sink := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(out), FlushInterval: flushEvery}
-	log := zap.New(zapcore.NewCore(encoder, sink, threshold))
-	return log, func() { _ = sink.Stop() }, nil // A log that can't be written has nowhere to say so.
+	sink := newSink(out)
+	return zap.New(zapcore.NewCore(encoder, sink, threshold)), sink, nil
 }
 
 // Recorder turns outcomes into log lines and metrics.

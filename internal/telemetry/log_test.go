@@ -74,13 +74,13 @@ func failing(reason query.Reason, kind fault.Kind, code fault.Code) func(*decide
 func observe(t *testing.T, level, format string, outcomes ...decide.Outcome) []string {
 	t.Helper()
 	var out safeBuffer
-	log, flush, err := NewLog(&out, level, format)
+	log, sink, err := NewLog(&out, level, format)
 	require.NoError(t, err)
 	recorder := NewRecorder(log, NewMetrics("test", []query.Provider{query.EasyPay}))
 	for _, o := range outcomes {
 		recorder.Observe(o)
 	}
-	flush()
+	sink.Close()
 	if out.String() == "" {
 		return nil
 	}
@@ -188,20 +188,20 @@ func TestLevels(t *testing.T) {
 func TestLogIsFlushed(t *testing.T) {
 	t.Parallel()
 	var out safeBuffer
-	log, flush, err := NewLog(&out, "info", "json")
+	log, sink, err := NewLog(&out, "info", "json")
 	require.NoError(t, err)
 	log.Info("by itself, within a second or so")
 	require.Eventually(t, func() bool { return out.String() != "" }, 30*time.Second, 10*time.Millisecond)
 	log.Info("last", zap.Int("n", 1))
-	flush()
+	sink.Close()
 	require.True(t, strings.HasSuffix(out.String(), "\"n\":1}\n"), "%s", out.String())
-	flush()
+	sink.Close()
 }
 
 func TestObserverIsSafeForManyGoroutines(t *testing.T) {
 	t.Parallel()
 	var out safeBuffer
-	log, flush, err := NewLog(&out, "info", "json")
+	log, sink, err := NewLog(&out, "info", "json")
 	require.NoError(t, err)
 	recorder := NewRecorder(log, NewMetrics("test", []query.Provider{query.EasyPay}))
 	var observing sync.WaitGroup
@@ -213,14 +213,14 @@ func TestObserverIsSafeForManyGoroutines(t *testing.T) {
 		})
 	}
 	observing.Wait()
-	flush()
+	sink.Close()
 	require.Equal(t, 400, strings.Count(out.String(), "\n"))
 }
 
 func BenchmarkObserve(b *testing.B) {
-	log, flush, err := NewLog(&discard{}, "info", "json")
+	log, sink, err := NewLog(&discard{}, "info", "json")
 	require.NoError(b, err)
-	defer flush()
+	defer sink.Close()
 	recorder, o := NewRecorder(log, NewMetrics("test", []query.Provider{query.EasyPay})), outcome(decide.Complete)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -84,6 +84,13 @@ func (m *Metrics) initialize(providers []query.Provider) {
 // answered is the kind of an attempt that did not fail.
 const answered = "answered"
 
+// LogDrops counts the log lines that a sink dropped.
+func (m *Metrics) LogDrops(sink *Sink) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "discount_worker_log_lines_dropped_total", Help: "Log lines dropped because nobody read the log fast enough.",
+	}, func() float64 { return float64(sink.Dropped()) }))
+}
+
 // Registry returns the registry to serve.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 

@@ -148,9 +148,9 @@ func TestNamesOfMetrics(t *testing.T) {
 func TestNothingOfAQueryIsALabel(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("test", both())
-	log, flush, err := NewLog(io.Discard, "error", "json")
+	log, sink, err := NewLog(io.Discard, "error", "json")
 	require.NoError(t, err)
-	defer flush()
+	defer sink.Close()
 	NewRecorder(log, m).Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField)))
 	for name := range values(t, m) {
 		requireClean(t, name)

@@ -1,0 +1,3 @@
+// Package faults proves what the worker promises: it runs real brokers, real workers and simulated upstreams, breaks what lies between
+// them, and counts afterwards. It must never be imported, and nothing of it enters the product.
+package faults

@@ -1,0 +1,85 @@
+package faults
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/faults/proxy"
+)
+
+// TestF09HalfOpen makes what the worker sends, or hears, or both, vanish without a word. The worker has to find out by itself.
+func TestF09HalfOpen(t *testing.T) {
+	t.Parallel()
+	for name, directions := range map[string][]proxy.Direction{
+		"the worker is not heard":  {proxy.ToServer},
+		"the worker hears nothing": {proxy.ToClient},
+		"both":                     {proxy.ToServer, proxy.ToClient},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, siteOptions{})
+			s.upstream.misbehave(t, "easypay:latency=50ms-500ms")
+			l := newLoad(s)
+			w := s.startWorker(t)
+			proxied := s.brokers[0].proxy
+			l.publish(t.Context(), 5)
+			opened := proxied.Opened()
+			proxied.Swallow(directions...)
+			began := time.Now()
+			l.publish(t.Context(), 20)
+			require.Eventually(t, func() bool { return proxied.Opened() > opened }, soon, 10*time.Millisecond)
+			detected := time.Since(began)
+			found := s.finish(t, l, soon, 5)
+			w.awaitReady(t)
+			t.Logf("F9 %s: noticed after %s, redelivered %d", name, detected, found.Redelivered)
+			// A ping every 5 seconds, and two of them unanswered, is what the worker waits for; then it tries again within a second.
+			require.LessOrEqual(t, detected, 17*time.Second)
+		})
+	}
+}
+
+// TestF10SlowBroker makes the way to the broker slow. Queries that are held must not run out of their ack wait.
+func TestF10SlowBroker(t *testing.T) {
+	t.Parallel()
+	t.Run("latency", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, siteOptions{})
+		l := newLoad(s)
+		s.startWorker(t)
+		proxied := s.brokers[0].proxy
+		for _, latency := range []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond} {
+			proxied.Delay(latency, latency/2)
+			l.publish(t.Context(), times(12, 60))
+			require.Empty(t, s.quiesce(t, 4*soon))
+		}
+		found := s.finish(t, l, soon, 1)
+		require.Zero(t, found.Redelivered, "a storm of redeliveries")
+	})
+	t.Run("slower than any request may take", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, siteOptions{})
+		l := newLoad(s)
+		s.startWorker(t)
+		proxied := s.brokers[0].proxy
+		proxied.Delay(1800*time.Millisecond, 1200*time.Millisecond)
+		l.publish(t.Context(), times(12, 60))
+		pause(t.Context(), time.Duration(times(8, 30))*time.Second)
+		proxied.Delay(0, 0)
+		found := s.finish(t, l, soon, times(6, 20))
+		t.Logf("F10 slow: redelivered %d of %d", found.Redelivered, found.Deliveries)
+	})
+	t.Run("one byte at a time", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, siteOptions{})
+		l := newLoad(s)
+		s.startWorker(t)
+		proxied := s.brokers[0].proxy
+		proxied.Trickle(1)
+		l.publish(t.Context(), 12)
+		pause(t.Context(), time.Duration(times(6, 30))*time.Second)
+		proxied.Trickle(0)
+		s.finish(t, l, soon, 6)
+	})
+}

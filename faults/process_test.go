@@ -1,0 +1,135 @@
+package faults
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// process is a real process that ends with its test.
+type process struct {
+	name   string
+	cmd    *exec.Cmd
+	output *tail
+	done   chan struct{}
+}
+
+// tail keeps the end of what a process writes.
+type tail struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+const tailLength = 8 << 10
+
+func (o *tail) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.text.Len() > 4*tailLength {
+		kept := bytes.Clone(o.text.Bytes()[o.text.Len()-tailLength:])
+		o.text.Reset()
+		o.text.Write(kept)
+	}
+	return o.text.Write(p)
+}
+
+func (o *tail) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// start starts a process in dir with variables added to the environment. configure may change it before it starts.
+func start(t *testing.T, name, dir string, cmd *exec.Cmd, environment ...string) *process {
+	t.Helper()
+	p := &process{name: name, cmd: cmd, output: &tail{}, done: make(chan struct{})}
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Stdout = p.output
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.output
+	}
+	dieWithParent(cmd)
+	require.NoError(t, cmd.Start())
+	go func() {
+		_ = cmd.Wait() // What it says is in cmd.ProcessState.
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", name, lastLines(p.output.String(), 12))
+		}
+	})
+	return p
+}
+
+func lastLines(text string, n int) string {
+	lines := bytes.Split([]byte(text), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-n):], []byte("\n")))
+}
+
+// kill ends the process as kill -9 does and returns when it has ended.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // It may have ended already.
+	<-p.done
+}
+
+func (p *process) signal(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(signal))
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits until the process has ended and returns its status.
+func (p *process) wait(t *testing.T, within time.Duration) syscall.WaitStatus {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		require.FailNow(t, "the process did not end", "%s within %s", p.name, within)
+	}
+	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// requireKilled waits until the process has been ended by SIGKILL.
+func (p *process) requireKilled(t *testing.T, within time.Duration) {
+	t.Helper()
+	status := p.wait(t, within)
+	require.True(t, status.Signaled() && status.Signal() == syscall.SIGKILL, "%s ended otherwise: %v", p.name, p.cmd.ProcessState)
+}
+
+// ports gives out ports below those that the system gives to outgoing connections, so that none is taken before it is used.
+var ports atomic.Int32
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 10_000 {
+		n := ports.Add(1)
+		port := strconv.Itoa(18_000 + (os.Getpid()*37+int(n))%13_000)
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return port
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
+}
