@@ -1,0 +1,95 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"discountquery.example/worker/internal/broker"
+	"discountquery.example/worker/internal/consumer"
+)
+
+func (a *App) brokerEvent(event broker.Event) {
+	if a.leaving.Load() {
+		return // That a connection which we close is closed is no news.
+	}
+	a.metrics.BrokerEvent(string(event.Kind))
+	fields := []zap.Field{zap.String("event", string(event.Kind)), zap.String("subject", event.Subject), zap.String("server", event.Server)}
+	switch event.Kind {
+	case broker.EventReconnected:
+		a.health.Ready("broker")
+		a.health.Ready("permissions") // A new connection may have new rights. If it has not, that is told again.
+		a.log.Info("broker", fields...)
+		return
+	case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
+		a.health.Unready("broker", string(event.Kind))
+	case broker.EventPublishDenied, broker.EventSubscribeDenied:
+		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
+		a.forgetDenialLater()
+	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
+	}
+	a.log.Warn("broker", fields...)
+}
+
+// denialMemory is how long a denied right keeps the worker unready if it is not denied again. What needs it is tried again more often.
+const denialMemory = 15 * time.Second
+
+// forgetDenialLater makes the worker ready again after a while: the broker tells when a right is missing, but not when it is given back.
+// The broker's events come one at a time.
+func (a *App) forgetDenialLater() {
+	if a.denial == nil {
+		a.denial = time.AfterFunc(denialMemory, func() { a.health.Ready("permissions") })
+		return
+	}
+	a.denial.Reset(denialMemory)
+}
+
+// consumerEvents returns what a pull loop can report.
+func consumerEvents() []string {
+	return []string{
+		string(consumer.Pulling), string(consumer.PullFailed), string(consumer.Gone), string(consumer.AckFailed), string(consumer.HeartbeatFailed),
+	}
+}
+
+func (a *App) consumerEvent(event consumer.Event) {
+	a.metrics.ConsumerEvent(event.Consumer, string(event.What))
+	switch event.What {
+	case consumer.Pulling:
+		if a.health.Ready(event.Consumer) {
+			a.log.Info("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)))
+		}
+	case consumer.PullFailed, consumer.Gone:
+		if !a.health.Unready(event.Consumer, string(event.What)) {
+			return // It fails several times a second; one line says so.
+		}
+		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
+	case consumer.AckFailed, consumer.HeartbeatFailed:
+		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
+	}
+}
+
+func (a *App) storeTrouble(what string, err error) {
+	a.metrics.StoreTrouble(what)
+	a.log.Warn("write not confirmed, trying again", zap.String("write", what), brokerError(err))
+}
+
+// brokerError returns the log field of an error of the broker: the server's code where there is one, else one of the client's own
+// words. The server's descriptions can repeat what a publisher wrote.
+func brokerError(err error) zap.Field {
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return zap.Uint16("server_code", uint16(refused.ErrorCode))
+	}
+	for _, known := range []error{
+		context.DeadlineExceeded, jetstream.ErrNoHeartbeat, jetstream.ErrConsumerDeleted, jetstream.ErrConsumerNotFound,
+		jetstream.ErrNoStreamResponse, jetstream.ErrConsumerLeadershipChanged, jetstream.ErrConnectionClosed,
+	} {
+		if errors.Is(err, known) {
+			return zap.String("error", known.Error())
+		}
+	}
+	return zap.String("error", fmt.Sprintf("%T", err))
+}
