@@ -171,7 +171,7 @@ func TestGuardOutlivesARestart(t *testing.T) {
 	publish(t, s, "discount.result.k1.easypay.shop.completed", "one", guard)
 	s.Stop()
 	s.Resume(t)
-	require.Eventually(t, s.Conn.IsConnected, 20*time.Second, 5*time.Millisecond)
+	s.Reconnected(t)
 	_, err := s.JS.Publish(t.Context(), "discount.result.k1.easypay.shop.failed", nil, guard)
 	require.Equal(t, 10071, errorCode(t, err))
 }

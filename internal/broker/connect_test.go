@@ -121,7 +121,7 @@ func TestNothingIsSentLater(t *testing.T) {
 	s.Resume(t)
 	require.Empty(t, next(broker.EventReconnected).Server, "it is in this process")
 	require.NoError(t, nc.Flush())
-	require.Eventually(t, s.Conn.IsConnected, 20*time.Second, 5*time.Millisecond)
+	s.Reconnected(t)
 	require.Zero(t, stored(t, s, s.Topology.Names().Queries()))
 	nc.Close()
 	next(broker.EventClosed)

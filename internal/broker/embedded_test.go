@@ -40,7 +40,7 @@ func TestRestartKeepsMessages(t *testing.T) {
 			s.Stop()
 			s.Resume(t)
 			require.Equal(t, url, s.Embedded().ClientURL())
-			require.Eventually(t, s.Conn.IsConnected, 20*time.Second, 5*time.Millisecond)
+			s.Reconnected(t)
 			require.True(t, plan(t, s).Done())
 			consumer, err := s.JS.Consumer(t.Context(), s.Topology.Names().Queries(), "easypay-bulk")
 			require.NoError(t, err)

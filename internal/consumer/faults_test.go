@@ -94,7 +94,7 @@ func TestServerRestarts(t *testing.T) {
 	b.until(c.Healthy, "pulling works again by itself")
 	require.Less(t, time.Since(began), soon)
 	require.Equal(t, 2, b.count(Pulling))
-	b.until(b.Conn.IsConnected, "the test is connected too")
+	b.Reconnected(t)
 	b.publish(5 * options.Slots)
 	b.until(func() bool { return b.stored() == 0 }, "acked")
 	require.Zero(t, b.info().NumRedelivered)

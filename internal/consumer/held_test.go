@@ -156,7 +156,7 @@ func TestHeartbeatThatCannotBeSentIsTold(t *testing.T) {
 	b.until(func() bool { return b.count(HeartbeatFailed) > 0 }, "told")
 	require.Error(t, b.last(HeartbeatFailed).Err)
 	b.Resume(t)
-	b.until(b.Conn.IsConnected, "connected again")
+	b.Reconnected(t)
 	close(release)
 	b.until(func() bool { return b.stored() == 0 }, "acked")
 	c.stop()

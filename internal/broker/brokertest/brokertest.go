@@ -116,6 +116,13 @@ func (s *Server) Resume(t testing.TB) {
 	s.start(t)
 }
 
+// Reconnected waits until Conn works again after Resume. The connection itself says that it is connected for as long as it has not noticed
+// that it is not, so something is sent to and fro.
+func (s *Server) Reconnected(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool { return s.Conn.FlushTimeout(time.Second) == nil }, reach, time.Millisecond)
+}
+
 // Embedded returns the server that runs now.
 func (s *Server) Embedded() *broker.Embedded {
 	s.mu.Lock()

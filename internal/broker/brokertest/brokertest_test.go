@@ -54,7 +54,7 @@ func TestListeningServerTakesConnections(t *testing.T) {
 	s.Stop()
 	s.Resume(t)
 	require.Equal(t, url, s.Embedded().ClientURL())
-	require.Eventually(t, nc.IsConnected, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return nc.FlushTimeout(time.Second) == nil }, 20*time.Second, 5*time.Millisecond)
 }
 
 func TestConnectionsOutliveAStop(t *testing.T) {
@@ -68,7 +68,7 @@ func TestConnectionsOutliveAStop(t *testing.T) {
 	s.Stop()
 	require.Eventually(t, other.IsReconnecting, 20*time.Second, 5*time.Millisecond)
 	s.Resume(t)
-	require.Eventually(t, func() bool { return other.IsConnected() && s.Conn.IsConnected() }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return other.FlushTimeout(time.Second) == nil && s.Conn.FlushTimeout(time.Second) == nil }, 20*time.Second, 5*time.Millisecond)
 	stream, err := s.JS.Stream(t.Context(), s.Topology.Names().Queries())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
