@@ -54,13 +54,18 @@ test-race: ## Run all tests with the race detector, in random order.
 .PHONY: faults
 faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (minutes).
 	@echo "==> faults, in full"
-	@FAULTS=full go test -count=1 -timeout 15m -v ./faults/...
+	@FAULTS=full go test -tags faults -count=1 -timeout 15m -v ./faults/...
 	@go test -tags crashpoints ./internal/crashpoint
 
 SOAK ?= 60m
+.PHONY: faults-short
+faults-short: ## The same in short: about a minute.
+	@echo "==> faults, in short"
+	@go test -tags faults -count=1 ./faults/...
+
 .PHONY: soak
 soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a run.
-	@go test -count=1 -timeout 12h -v -run '^TestSoak$$' ./faults -args -soak $(SOAK) $(SOAKARGS)
+	@go test -count=1 -timeout 12h -v -tags faults -run '^TestSoak$$' ./faults -args -soak $(SOAK) $(SOAKARGS)
 
 .PHONY: cover
 cover: ## Run all tests and show how much of the code they reach (coverage.html has the lines).
@@ -103,6 +108,7 @@ lint: ## Run the linters of .golangci.yaml; the first run builds them, which tak
 vet: ## Run go vet.
 	@echo "==> vet"
 	@go vet ./...
+	@go vet -tags faults ./faults/...
 
 .PHONY: fmt
 fmt: ## Format the code and group its imports.

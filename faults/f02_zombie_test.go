@@ -1,3 +1,5 @@
+//go:build faults
+
 package faults
 
 import (
@@ -39,7 +41,8 @@ func TestF02Zombie(t *testing.T) {
 			}
 			// The zombie's call, the one of who took over, and those the zombie repeats because its attempt timed out meanwhile.
 			found := s.finish(t, l, soon, 4)
-			if label == crashpoint.BeforeStore {
+			// One round can be too slow for it: the zombie's own attempt times out, and it schedules a retry instead.
+			if label == crashpoint.BeforeStore && rounds > 1 {
 				require.Positive(t, found.Refused, "a zombie wrote and was not refused")
 			}
 			t.Logf("F2 %s: %d stops, %d stale results refused", label, rounds, found.Refused)
