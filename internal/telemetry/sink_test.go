@@ -60,7 +60,7 @@ func TestStuckReaderStopsNobody(t *testing.T) {
 	t.Parallel()
 	out := &stuck{gate: make(chan struct{})}
 	s := newSink(out)
-	const lines = 3 * sinkLines
+	const lines = 8 * sinkLines // More than the room and one batch hold together.
 	var writers sync.WaitGroup
 	for range 4 {
 		writers.Go(func() {
