@@ -89,6 +89,7 @@ func TestAsyncAPIAddressesAreSubjects(t *testing.T) {
 		"query":  subjects.Query("{provider}", "{lane}", "{client}"),
 		"result": subjects.Result("{key}", "{provider}", "{client}", "{status}"),
 		"dead":   subjects.Dead("{key}", "{provider}", "{client}", "{reason}"),
+		"audit":  subjects.Audit("{action}"),
 	}
 	require.Len(t, channels, len(want))
 	for name, address := range want {
@@ -125,6 +126,7 @@ func TestAsyncAPIMessages(t *testing.T) {
 		"completed":     {query.TypeCompleted, "query.completed.v1.json"},
 		"failed":        {query.TypeFailed, "query.failed.v1.json"},
 		"dead":          {query.TypeDead, "query.dead.v1.json"},
+		"audit":         {query.TypeAudit, "ops.audit.v1.json"},
 	}
 	messages, ok := lookUp(t, document, "components", "messages").(map[string]any)
 	require.True(t, ok)

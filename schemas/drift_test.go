@@ -25,6 +25,7 @@ func TestGoTypesAndSchemasAgree(t *testing.T) {
 		"query.completed.v1.json": reflect.TypeFor[query.CompletedData](),
 		"query.failed.v1.json":    reflect.TypeFor[query.FailedData](),
 		"query.dead.v1.json":      reflect.TypeFor[query.DeadData](),
+		"ops.audit.v1.json":       reflect.TypeFor[query.AuditData](),
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +100,7 @@ func TestEnvelopeDescribesEvent(t *testing.T) {
 	_, envelope := setup(t).at(t, "cloudevent.v1.json")
 	properties, ok := envelope["properties"].(map[string]any)
 	require.True(t, ok)
-	described := map[string]bool{"expirytime": true} // The one attribute that only queries have.
+	described := map[string]bool{"expirytime": true, "maxage": true} // The attributes that only queries have.
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[query.Event]()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		described[name] = true

@@ -23,6 +23,7 @@ var sampleTypes = map[string]struct{ eventType, schema string }{
 	"query.completed.":          {query.TypeCompleted, "query.completed.v1.json"},
 	"query.failed.":             {query.TypeFailed, "query.failed.v1.json"},
 	"query.dead.":               {query.TypeDead, "query.dead.v1.json"},
+	"ops.audit.":                {query.TypeAudit, "ops.audit.v1.json"},
 }
 
 func eachSample(t *testing.T, check func(t *testing.T, b bundle, eventType, schema string, sample []byte)) {
@@ -188,7 +189,7 @@ func requireDecodes(t *testing.T, schema string, sample []byte) {
 func TestSamplesOfEventsCarryTheirKey(t *testing.T) {
 	t.Parallel()
 	eachSample(t, func(t *testing.T, _ bundle, eventType, _ string, sample []byte) {
-		if eventType == query.TypeRequested {
+		if eventType == query.TypeRequested || eventType == query.TypeAudit {
 			return
 		}
 		var event struct {

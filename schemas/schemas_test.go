@@ -78,6 +78,16 @@ func TestEnvelope(t *testing.T) {
 		"data is no object":      {strings.Replace(`{`+required+`}`, `{}`, `"text"`, 1), "at '/data': type"},
 		"deadline":               {`{` + required + `,"expirytime":"2026-03-02T09:15:00+09:00"}`, ""},
 		"deadline in words":      {`{` + required + `,"expirytime":"tomorrow"}`, "at '/expirytime': format"},
+		"age":                    {`{` + required + `,"maxage":30}`, ""},
+		"no age at all":          {`{` + required + `,"maxage":0}`, ""},
+		"age of a day":           {`{` + required + `,"maxage":86400}`, ""},
+		"age as text":            {`{` + required + `,"maxage":"86400"}`, ""},
+		"age before zero":        {`{` + required + `,"maxage":-1}`, "at '/maxage': minimum"},
+		"age of more than a day": {`{` + required + `,"maxage":86401}`, "at '/maxage': maximum"},
+		"age too long as text":   {`{` + required + `,"maxage":"86401"}`, "at '/maxage': pattern"},
+		"age with zeros":         {`{` + required + `,"maxage":"030"}`, "at '/maxage': pattern"},
+		"age in part":            {`{` + required + `,"maxage":1.5}`, "at '/maxage': type"},
+		"age in words":           {`{` + required + `,"maxage":"1m"}`, "at '/maxage': pattern"},
 		"JSON with charset":      {`{` + required + `,"datacontenttype":"application/json; charset=utf-8"}`, ""},
 		"XML":                    {`{` + required + `,"datacontenttype":"application/xml"}`, "at '/datacontenttype': pattern"},
 		"trace context":          {`{` + required + `,"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","tracestate":"a=b"}`, ""},
@@ -115,10 +125,10 @@ func TestFiles(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, []string{
-		"README.md", "asyncapi.yaml", "cloudevent.v1.json", "common.v1.json", "query.completed.v1.json", "query.dead.v1.json",
+		"README.md", "asyncapi.yaml", "cloudevent.v1.json", "common.v1.json", "ops.audit.v1.json", "query.completed.v1.json", "query.dead.v1.json",
 		"query.failed.v1.json", "query.requested.easypay.v1.json", "query.requested.unionpay.v1.json", "query.requested.v1.json",
-		"samples/query.completed.easypay.v1.json", "samples/query.completed.unionpay.v1.json", "samples/query.dead.v1.json",
-		"samples/query.failed.expired.v1.json", "samples/query.failed.rejected.v1.json",
+		"samples/ops.audit.pace.v1.json", "samples/query.completed.easypay.v1.json", "samples/query.completed.shared.v1.json", "samples/query.completed.unionpay.v1.json",
+		"samples/query.dead.v1.json", "samples/query.failed.expired.v1.json", "samples/query.failed.rejected.v1.json",
 		"samples/query.requested.easypay.v1.json", "samples/query.requested.unionpay.v1.json",
 	}, names)
 }

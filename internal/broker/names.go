@@ -26,6 +26,9 @@ func (n Names) Dead() string { return n.stream("DEAD") }
 // Advisories returns the name of the stream that holds the broker's own notes on messages it gave up.
 func (n Names) Advisories() string { return n.stream("ADVISORIES") }
 
+// Audit returns the name of the stream that holds what operators did.
+func (n Names) Audit() string { return n.stream("AUDIT") }
+
 // PaceBucket returns the name of the bucket that holds the fleet's pace, one key per upstream account.
 func (n Names) PaceBucket() string { return n.prefix + "_pace" }
 
@@ -37,6 +40,16 @@ func (n Names) AnswersBucket() string { return n.prefix + "_answers" }
 
 // Consumer returns the name of the durable consumer of one provider and lane. It is the same on the queries and on the retries.
 func (n Names) Consumer(provider, lane string) string { return provider + "-" + lane }
+
+// ClientConsumer returns the name of the durable consumer of one client's queries.
+func (n Names) ClientConsumer(provider, lane, client string) string {
+	return n.Consumer(provider, lane) + "-" + client
+}
+
+// ClientQueryFilter returns the subject of one client's queries to provider in lane.
+func (n Names) ClientQueryFilter(provider, lane, client string) string {
+	return n.subject("query", provider, lane, client)
+}
 
 // QueryFilter returns the subjects of all clients' queries to provider in lane.
 func (n Names) QueryFilter(provider, lane string) string {
@@ -56,6 +69,9 @@ func (n Names) ResultFilter() string { return n.subject("result", ">") }
 
 // DeadFilter returns the subjects of all dead letters.
 func (n Names) DeadFilter() string { return n.subject("dead", ">") }
+
+// AuditFilter returns the subjects of all records of what operators did.
+func (n Names) AuditFilter() string { return n.subject("audit", ">") }
 
 // AdvisoryFilters returns the subjects of the broker's own notes on messages of the queries and the retries that it will not
 // deliver again: those that met their maximum of deliveries and those that were terminated.
@@ -84,3 +100,6 @@ func isToken(name string) bool {
 
 // maxToken bounds the length of a prefix, provider or lane. The server's own bound on a consumer's name is 255 characters.
 const maxToken = 64
+
+// isClient tells whether name can stand as the client's token of a subject.
+func isClient(name string) bool { return isToken(strings.ToLower(name)) }

@@ -68,7 +68,7 @@ func TestEmptyServerNeedsEverything(t *testing.T) {
 	t.Parallel()
 	s := brokertest.Start(t)
 	made := plan(t, s)
-	require.Len(t, made.Steps, 5+3+8)
+	require.Len(t, made.Steps, 6+3+8)
 	for _, step := range made.Steps {
 		require.Equal(t, broker.ActionCreate, step.Action, step)
 	}
@@ -81,9 +81,9 @@ func TestAppliedPlanLeavesNothingToDo(t *testing.T) {
 	s := brokertest.Start(t)
 	var told []broker.Step
 	require.NoError(t, broker.Apply(t.Context(), s.JS, plan(t, s), func(step broker.Step) { told = append(told, step) }))
-	require.Len(t, told, 16)
+	require.Len(t, told, 17)
 	before := everything(t, s)
-	require.Len(t, before, 5+3+8)
+	require.Len(t, before, 6+3+8)
 
 	again := plan(t, s)
 	for _, step := range again.Steps {

@@ -45,6 +45,9 @@ type Topology struct {
 	// Providers and Lanes name what is served. A query to any other is refused by the broker at publish.
 	Providers []string `json:"providers"`
 	Lanes     []string `json:"lanes"`
+	// Clients, if any, are the only ones whose queries are accepted, and each gets a consumer of its own per provider and lane: a backlog
+	// of one then keeps no other waiting. Without any, all clients share one consumer, first come, first served.
+	Clients []string `json:"clients,omitempty"`
 	// Replicas is the number of copies of each stream and bucket: 1, 3 or 5.
 	Replicas int `json:"replicas"`
 	// AckWait is how long a consumer waits for an ack or a heartbeat before it delivers again.
@@ -65,6 +68,8 @@ type Topology struct {
 	Dead Limits `json:"dead"`
 	// Advisories bounds the broker's notes. When they are too many the oldest go, because the newest can't be sent again.
 	Advisories Limits `json:"advisories"`
+	// Audit bounds the records of what operators did.
+	Audit Limits `json:"audit"`
 	// AnswerTTL is how long a recent answer is kept.
 	AnswerTTL time.Duration `json:"answer_ttl"`
 }
@@ -84,6 +89,7 @@ func DefaultTopology() Topology {
 		Results:       Limits{MaxAge: 7 * day, MaxBytes: 2 * gib, MaxMsgSize: 256 * kib},
 		Dead:          Limits{MaxAge: 30 * day, MaxBytes: 1 * gib, MaxMsgSize: 256 * kib},
 		Advisories:    Limits{MaxAge: 30 * day, MaxBytes: 16 * mib, MaxMsgSize: 16 * kib},
+		Audit:         Limits{MaxAge: 400 * day, MaxBytes: 64 * mib, MaxMsgSize: 16 * kib},
 		AnswerTTL:     10 * time.Minute,
 	}
 }
@@ -98,6 +104,8 @@ type Binding struct {
 	// Provider and Lane say whose messages the consumer gets.
 	Provider string
 	Lane     string
+	// Client is the only client whose messages it gets; empty for all.
+	Client string
 	// Config is the consumer's configuration.
 	Config jetstream.ConsumerConfig
 }
@@ -105,12 +113,12 @@ type Binding struct {
 // Streams returns the configuration of every stream but those behind the buckets, with each default of the server written out.
 func (t Topology) Streams() []jetstream.StreamConfig {
 	n := t.Names()
-	queries := t.stream(n.Queries(), t.Queries, t.filters(n.QueryFilter)...)
+	queries := t.stream(n.Queries(), t.Queries, subjectsOf(t.queryConsumers())...)
 	queries.Retention, queries.DenyDelete, queries.DenyPurge = jetstream.WorkQueuePolicy, true, true
 
 	// Schedules force roll-ups on and the refusals of purges and of new messages off (server 2.15: checkStreamCfg).
 	// Whoever may publish here can therefore wipe the stream: only the worker may.
-	retries := t.stream(n.Retries(), t.Retries, append([]string{n.ScheduleFilter()}, t.filters(n.RetryFilter)...)...)
+	retries := t.stream(n.Retries(), t.Retries, append([]string{n.ScheduleFilter()}, subjectsOf(t.retryConsumers())...)...)
 	retries.Retention, retries.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardOld
 	retries.AllowMsgSchedules, retries.AllowRollup = true, true
 
@@ -124,13 +132,16 @@ func (t Topology) Streams() []jetstream.StreamConfig {
 
 	advisories := t.stream(n.Advisories(), t.Advisories, n.AdvisoryFilters()...)
 	advisories.Discard = jetstream.DiscardOld
-	return []jetstream.StreamConfig{queries, retries, results, dead, advisories}
+
+	// Who can act must not be able to hide it.
+	audit := t.stream(n.Audit(), t.Audit, n.AuditFilter())
+	audit.DenyDelete, audit.DenyPurge = true, true
+	return []jetstream.StreamConfig{queries, retries, results, dead, advisories, audit}
 }
 
 // Consumers returns every consumer, those of the queries first. None names a number of replicas: a consumer has its stream's.
 func (t Topology) Consumers() []Binding {
-	n := t.Names()
-	return append(t.consumers(n.Queries(), n.QueryFilter), t.consumers(n.Retries(), n.RetryFilter)...)
+	return append(t.queryConsumers(), t.retryConsumers()...)
 }
 
 // Buckets returns the configuration of every key-value bucket.
@@ -157,27 +168,55 @@ func (t Topology) stream(name string, limits Limits, subjects ...string) jetstre
 	}
 }
 
-func (t Topology) consumers(stream string, filter func(provider, lane string) string) []Binding {
+// queryConsumers returns the consumers of the queries: one per provider and lane, and per client if the clients are named.
+func (t Topology) queryConsumers() []Binding {
+	n := t.Names()
 	var all []Binding
-	for _, provider := range t.Providers {
-		for _, lane := range t.Lanes {
-			name := t.Names().Consumer(provider, lane)
-			all = append(all, Binding{Stream: stream, Provider: provider, Lane: lane, Config: jetstream.ConsumerConfig{
-				Name: name, Durable: name, FilterSubject: filter(provider, lane),
-				DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
-				AckWait: t.AckWait, MaxAckPending: t.MaxAckPending, MaxDeliver: t.MaxDeliver,
-			}})
+	for _, b := range t.perLane(n.Queries()) {
+		if len(t.Clients) == 0 {
+			all = append(all, t.bind(b, n.Consumer(b.Provider, b.Lane), n.QueryFilter(b.Provider, b.Lane)))
+		}
+		for _, client := range t.Clients {
+			b.Client = client
+			all = append(all, t.bind(b, n.ClientConsumer(b.Provider, b.Lane, client), n.ClientQueryFilter(b.Provider, b.Lane, client)))
 		}
 	}
 	return all
 }
 
-func (t Topology) filters(filter func(provider, lane string) string) []string {
-	var all []string
+// retryConsumers returns the consumers of the retries that came due: one per provider and lane. They are few, and come in their own time.
+func (t Topology) retryConsumers() []Binding {
+	n := t.Names()
+	var all []Binding
+	for _, b := range t.perLane(n.Retries()) {
+		all = append(all, t.bind(b, n.Consumer(b.Provider, b.Lane), n.RetryFilter(b.Provider, b.Lane)))
+	}
+	return all
+}
+
+func (t Topology) perLane(stream string) []Binding {
+	var all []Binding
 	for _, provider := range t.Providers {
 		for _, lane := range t.Lanes {
-			all = append(all, filter(provider, lane))
+			all = append(all, Binding{Stream: stream, Provider: provider, Lane: lane})
 		}
+	}
+	return all
+}
+
+func (t Topology) bind(b Binding, name, filter string) Binding {
+	b.Config = jetstream.ConsumerConfig{
+		Name: name, Durable: name, FilterSubject: filter,
+		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
+		AckWait: t.AckWait, MaxAckPending: t.MaxAckPending, MaxDeliver: t.MaxDeliver,
+	}
+	return b
+}
+
+func subjectsOf(bindings []Binding) []string {
+	var all []string
+	for _, b := range bindings {
+		all = append(all, b.Config.FilterSubject)
 	}
 	return all
 }

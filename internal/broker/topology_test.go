@@ -24,8 +24,8 @@ func streamNamed(t *testing.T, topology Topology, name string) jetstream.StreamC
 func TestNames(t *testing.T) {
 	t.Parallel()
 	n := NewNames("shop-1")
-	require.Equal(t, []string{"SHOP-1_QUERIES", "SHOP-1_RETRIES", "SHOP-1_RESULTS", "SHOP-1_DEAD", "SHOP-1_ADVISORIES"},
-		[]string{n.Queries(), n.Retries(), n.Results(), n.Dead(), n.Advisories()})
+	require.Equal(t, []string{"SHOP-1_QUERIES", "SHOP-1_RETRIES", "SHOP-1_RESULTS", "SHOP-1_DEAD", "SHOP-1_ADVISORIES", "SHOP-1_AUDIT"},
+		[]string{n.Queries(), n.Retries(), n.Results(), n.Dead(), n.Advisories(), n.Audit()})
 	require.Equal(t, []string{"shop-1_pace", "shop-1_replays", "shop-1_answers"},
 		[]string{n.PaceBucket(), n.ReplaysBucket(), n.AnswersBucket()})
 	require.Equal(t, "easypay-bulk", n.Consumer("easypay", "bulk"))
@@ -34,6 +34,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "shop-1.retry.at.>", n.ScheduleFilter())
 	require.Equal(t, "shop-1.result.>", n.ResultFilter())
 	require.Equal(t, "shop-1.dead.>", n.DeadFilter())
+	require.Equal(t, "shop-1.audit.>", n.AuditFilter())
 	require.Equal(t, []string{
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.SHOP-1_QUERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.SHOP-1_QUERIES.>",
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.SHOP-1_RETRIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.SHOP-1_RETRIES.>",
@@ -58,7 +59,7 @@ func TestNoStreamLosesQuietly(t *testing.T) {
 		require.False(t, config.AllowMsgTTL, name)
 	}
 	require.Equal(t, int64(-1), streamNamed(t, topology, n.Retries()).MaxBytes, "a stream that discards its oldest must not get full")
-	for _, name := range []string{n.Queries(), n.Results(), n.Dead()} {
+	for _, name := range []string{n.Queries(), n.Results(), n.Dead(), n.Audit()} {
 		config := streamNamed(t, topology, name)
 		require.Equal(t, jetstream.DiscardNew, config.Discard, name)
 		require.True(t, config.DenyPurge, name)
@@ -168,4 +169,32 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	err := topology.Validate()
 	require.ErrorContains(t, err, "replicas")
 	require.ErrorContains(t, err, "max_deliver")
+}
+
+func TestNamedClientsGetTheirOwnConsumers(t *testing.T) {
+	t.Parallel()
+	topology := DefaultTopology()
+	topology.Providers, topology.Clients = []string{"easypay"}, []string{"shop", "POS-2"}
+	require.NoError(t, topology.Validate())
+	n := topology.Names()
+	require.Equal(t, []string{
+		"discount.query.easypay.interactive.shop", "discount.query.easypay.interactive.POS-2",
+		"discount.query.easypay.bulk.shop", "discount.query.easypay.bulk.POS-2",
+	}, streamNamed(t, topology, n.Queries()).Subjects, "a query of anybody else is refused at publish")
+	require.Equal(t, []string{"discount.retry.at.>", "discount.retry.due.easypay.interactive.*", "discount.retry.due.easypay.bulk.*"},
+		streamNamed(t, topology, n.Retries()).Subjects)
+	var names []string
+	for _, binding := range topology.Consumers() {
+		names = append(names, binding.Stream+"/"+binding.Config.Durable+"/"+binding.Client)
+	}
+	require.Equal(t, []string{
+		"DISCOUNT_QUERIES/easypay-interactive-shop/shop", "DISCOUNT_QUERIES/easypay-interactive-POS-2/POS-2",
+		"DISCOUNT_QUERIES/easypay-bulk-shop/shop", "DISCOUNT_QUERIES/easypay-bulk-POS-2/POS-2",
+		"DISCOUNT_RETRIES/easypay-interactive/", "DISCOUNT_RETRIES/easypay-bulk/",
+	}, names)
+
+	topology.Clients = []string{"a.b"}
+	require.ErrorContains(t, topology.Validate(), `client "a.b"`)
+	topology.Clients = []string{"shop", "shop"}
+	require.ErrorContains(t, topology.Validate(), `two consumers would be called "easypay-interactive-shop"`)
 }

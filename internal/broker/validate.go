@@ -42,8 +42,11 @@ func (t Topology) checkNames(check func(ok bool, format string, args ...any)) {
 	for _, lane := range t.Lanes {
 		check(isToken(lane), "lane %q %s", lane, form)
 	}
+	for _, client := range t.Clients {
+		check(isClient(client), "client %q must be 1 to 64 letters, digits, '-' and '_'", client)
+	}
 	seen := map[string]bool{}
-	for _, binding := range t.consumers("", t.Names().QueryFilter) {
+	for _, binding := range t.queryConsumers() {
 		check(!seen[binding.Config.Durable], "two consumers would be called %q", binding.Config.Durable)
 		seen[binding.Config.Durable] = true
 	}
@@ -53,7 +56,7 @@ func (t Topology) checkLimits(check func(ok bool, format string, args ...any)) {
 	for _, of := range []struct {
 		name   string
 		limits Limits
-	}{{"queries", t.Queries}, {"retries", t.Retries}, {"results", t.Results}, {"dead", t.Dead}, {"advisories", t.Advisories}} {
+	}{{"queries", t.Queries}, {"retries", t.Retries}, {"results", t.Results}, {"dead", t.Dead}, {"advisories", t.Advisories}, {"audit", t.Audit}} {
 		l := of.limits
 		check(l.MaxAge == 0 || l.MaxAge >= time.Second, "max_age of %s must be none or at least one second", of.name)
 		check(l.MaxBytes >= 0 && l.MaxMsgSize >= 0, "limits of %s must not be negative", of.name)

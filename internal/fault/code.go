@@ -77,6 +77,8 @@ const (
 	RateLimited Code = "rate_limited"
 	// BreakerOpen is a call that was not made because its upstream is known to be down.
 	BreakerOpen Code = "breaker_open"
+	// Paced is a query that was put off, because its account's pace or calls under way left no room for it soon.
+	Paced Code = "paced"
 	// RetryBudget is a repeated attempt that was not made, because too many others were.
 	RetryBudget Code = "retry_budget"
 	// SigningFailed is a request that could not be signed or encrypted.

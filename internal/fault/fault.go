@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,11 @@ func (k Kind) String() string {
 		return kindNames[k]
 	}
 	return kindNames[Unknown]
+}
+
+// ParseKind returns the kind of the given name, Unknown for any other text.
+func ParseKind(name string) Kind {
+	return Kind(max(slices.Index(kindNames[:], name), 0)) //nolint:gosec // There are few kinds.
 }
 
 // Kinds returns every kind, so that metrics can exist at zero from the start and tests can cover the whole list.

@@ -216,3 +216,12 @@ func TestCodesAreWords(t *testing.T) {
 		seen[code] = true
 	}
 }
+
+func TestParseKind(t *testing.T) {
+	t.Parallel()
+	for _, kind := range Kinds() {
+		require.Equal(t, kind, ParseKind(kind.String()))
+	}
+	require.Equal(t, Unknown, ParseKind(""))
+	require.Equal(t, Unknown, ParseKind("Rejected"))
+}

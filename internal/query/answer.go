@@ -151,6 +151,8 @@ type Answer struct {
 	Upstream Response
 	// AsOf is when the upstream answered.
 	AsOf time.Time
+	// Shared tells that the upstream was asked on behalf of another query.
+	Shared bool
 }
 
 // Best returns the applicable offer with the largest discount, the first of equals, or nil if none applies.

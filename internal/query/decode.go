@@ -51,6 +51,7 @@ type envelope struct {
 	Time        string         `json:"time"`
 	ContentType string         `json:"datacontenttype"`
 	Expires     string         `json:"expirytime"`
+	MaxAge      integer        `json:"maxage"`
 	Correlation string         `json:"correlationid"`
 	TraceParent string         `json:"traceparent"`
 	TraceState  string         `json:"tracestate"`
@@ -104,14 +105,15 @@ func openEnvelope(delivery Delivery, client string) (envelope, error) {
 	}
 	return envelope{
 		SpecVersion: "1.0", Type: TypeRequested, ID: header(delivery.Header, "nats-msg-id"), Source: client,
-		Expires: header(delivery.Header, "ce-expirytime"), Correlation: header(delivery.Header, "ce-correlationid"),
+		Expires: header(delivery.Header, "ce-expirytime"), MaxAge: integer(header(delivery.Header, "ce-maxage")),
+		Correlation: header(delivery.Header, "ce-correlationid"),
 		TraceParent: header(delivery.Header, "traceparent"), TraceState: header(delivery.Header, "tracestate"),
 		Data: delivery.Data,
 	}, nil
 }
 
-// structuredEnvelope reads an event. CloudEvents lets attributes be numbers, which no attribute of a query is; such an event still has
-// its identity, so that whoever asked gets a result.
+// structuredEnvelope reads an event. CloudEvents lets attributes be numbers, which only one attribute of a query is; an event with another
+// one still has its identity, so that whoever asked gets a result.
 func structuredEnvelope(data []byte) (envelope, error) {
 	var e envelope
 	err := ReadStrict(data, &e)
@@ -140,8 +142,8 @@ func binaryEnvelope(delivery Delivery) envelope {
 	return envelope{
 		SpecVersion: attribute("specversion"), ID: attribute("id"), Source: attribute("source"), Type: attribute("type"),
 		Time: attribute("time"), ContentType: header(delivery.Header, "content-type"), Expires: attribute("expirytime"),
-		Correlation: attribute("correlationid"), TraceParent: attribute("traceparent"), TraceState: attribute("tracestate"),
-		Data: delivery.Data,
+		MaxAge: integer(attribute("maxage")), Correlation: attribute("correlationid"),
+		TraceParent: attribute("traceparent"), TraceState: attribute("tracestate"), Data: delivery.Data,
 	}
 }
 
@@ -154,10 +156,12 @@ func (q *Query) setAttributes(e envelope) error {
 	if e.Type != TypeRequested {
 		return fault.New("read envelope", fault.Malformed, fault.UnsupportedType)
 	}
-	var timeOK, expiresOK bool
+	var timeOK, expiresOK, maxAgeOK bool
 	q.Time, timeOK = readTime(e.Time)
 	q.Expires, expiresOK = readTime(e.Expires)
-	if !timeOK || !expiresOK || len(e.Correlation) > maxCorrelation || len(e.TraceParent) > maxAttribute || len(e.TraceState) > maxTraceState ||
+	q.MaxAge, maxAgeOK = readMaxAge(string(e.MaxAge))
+	if !timeOK || !expiresOK || !maxAgeOK ||
+		len(e.Correlation) > maxCorrelation || len(e.TraceParent) > maxAttribute || len(e.TraceState) > maxTraceState ||
 		!isPrintable(e.Correlation) || !isPrintable(e.TraceParent) || !isPrintable(e.TraceState) {
 		return bad
 	}

@@ -38,7 +38,7 @@ func TestDecodeStructured(t *testing.T) {
 func TestDecodeStructuredWithLess(t *testing.T) {
 	t.Parallel()
 	got, err := setup(t).Decode(structured(t, map[string]any{
-		"time": nil, "expirytime": nil, "correlationid": nil, "traceparent": nil, "tracestate": nil, "datacontenttype": nil,
+		"time": nil, "expirytime": nil, "maxage": nil, "correlationid": nil, "traceparent": nil, "tracestate": nil, "datacontenttype": nil,
 		"subject": "x", "dataschema": "https://x", "myextension": "7", "data": map[string]any{},
 	}))
 	require.NoError(t, err)
@@ -47,6 +47,7 @@ func TestDecodeStructuredWithLess(t *testing.T) {
 	}, got)
 	require.True(t, got.Time.IsZero() && got.Expires.IsZero())
 	require.Nil(t, got.EasyPay.Amount, "absent is not zero")
+	require.Nil(t, got.MaxAge)
 }
 
 func TestDecodeBinary(t *testing.T) {
@@ -56,11 +57,11 @@ func TestDecodeBinary(t *testing.T) {
 	for name, delivery := range map[string]Delivery{
 		"lower case": binary(EasyPay, `{"mallId":"T0001234","cardBin":"41111111","amount":"51004"}`, map[string]string{
 			"ce-source": "urn:shop/%C3%A9", "ce-time": "2026-03-02T09:15:00.25Z", "ce-expirytime": "2026-03-02T09%3A15%3A10Z",
-			"ce-correlationid": "50%20%25", "ce-traceparent": want.TraceParent, "ce-tracestate": "a=1",
+			"ce-correlationid": "50%20%25", "ce-maxage": "30", "ce-traceparent": want.TraceParent, "ce-tracestate": "a=1",
 		}),
 		"as HTTP writes names": {Subject: on(EasyPay), Data: []byte(`{"mallId":"T0001234","cardBin":"41111111","amount":51004}`), Header: map[string][]string{
 			"Ce-Specversion": {"1.0"}, "CE-ID": {"order-1", "second"}, "Ce-Source": {"urn:shop/é"}, "Ce-Type": {TypeRequested},
-			"Ce-Time": {"2026-03-02T09:15:00.25Z"}, "Ce-ExpiryTime": {"2026-03-02T09:15:10Z"}, "Ce-CorrelationId": {"50%20%"},
+			"Ce-Time": {"2026-03-02T09:15:00.25Z"}, "Ce-ExpiryTime": {"2026-03-02T09:15:10Z"}, "Ce-CorrelationId": {"50%20%"}, "CE-MaxAge": {"%330"},
 			"Ce-TraceParent": {want.TraceParent}, "CE-TRACESTATE": {"a%3D1"}, "Content-type": {"application/vnd.shop+json"},
 		}},
 	} {
@@ -81,7 +82,7 @@ func TestDecodeBare(t *testing.T) {
 	t.Parallel()
 	delivery := bare(EasyPay, "order-1", `{"cardCd":"026"}`)
 	for name, value := range map[string]string{
-		"ce-expirytime": "2026-03-02T09:15:10Z", "CE-CorrelationID": "no-7", "Traceparent": full().TraceParent, "tracestate": "a=1",
+		"ce-expirytime": "2026-03-02T09:15:10Z", "Ce-MaxAge": "30", "CE-CorrelationID": "no-7", "Traceparent": full().TraceParent, "tracestate": "a=1",
 	} {
 		delivery.Header[name] = []string{value}
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"discountquery.example/worker/internal/fault"
 )
 
 // ContentTypeEvent is the content type of a CloudEvent in structured mode (CloudEvents 1.0, JSON event format).
@@ -54,4 +56,31 @@ func (e Event) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode event %s: %w", e.Type, err)
 	}
 	return b, nil
+}
+
+// ReadDead reads the data of a dead letter's event. What is no such event is Malformed.
+func ReadDead(event []byte) (DeadData, error) {
+	var envelope struct {
+		Type string   `json:"type"`
+		Data DeadData `json:"data"`
+	}
+	if err := ReadStrict(event, &envelope); err != nil {
+		return DeadData{}, err
+	}
+	if envelope.Type != TypeDead {
+		return DeadData{}, fault.New("read dead letter", fault.Malformed, fault.UnsupportedType)
+	}
+	return envelope.Data, nil
+}
+
+// ReadFailed reads the data of a failed result's event. It returns false for any other event.
+func ReadFailed(event []byte) (FailedData, bool) {
+	var envelope struct {
+		Type string     `json:"type"`
+		Data FailedData `json:"data"`
+	}
+	if ReadStrict(event, &envelope) != nil || envelope.Type != TypeFailed {
+		return FailedData{}, false
+	}
+	return envelope.Data, true
 }

@@ -48,8 +48,8 @@ func goldenEvents() map[string]Event {
 			Upstream: Response{Code: "0000", Message: "성공", Status: 200, Dialect: "json"}, AsOf: at.UTC(), Timing: timing, Attempts: attempts,
 		}),
 		"completed.unionpay": NewEvent(unionpay, TypeCompleted, "result.1", at, CompletedData{
-			Query: unionpay.Asked(), Outcome: OutcomeOK, Usage: usage, Card: card,
-			Upstream: Response{Code: "00", Reference: "20260302-1", Status: 200}, AsOf: at.UTC(), Timing: timing, Attempts: attempts[1:],
+			Query: unionpay.Asked(), Outcome: OutcomeOK, Usage: usage, Card: card, Shared: true,
+			Upstream: Response{Code: "00", Reference: "20260302-1", Status: 200}, AsOf: at.UTC(), Timing: timing, Attempts: []Attempt{},
 		}),
 		"completed.empty": NewEvent(bare, TypeCompleted, "result.0", at, CompletedData{
 			Query: bare.Asked(), Outcome: OutcomeEmpty, AsOf: at.UTC(), Timing: timing,
@@ -244,4 +244,28 @@ func TestOriginalRoundTrip(t *testing.T) {
 		require.NoError(t, ReadStrict(text, &got))
 		require.Equal(t, want, got)
 	})
+}
+
+func TestReadDead(t *testing.T) {
+	t.Parallel()
+	q := &Query{Client: "shop", Source: "urn:test", ID: "1", Provider: EasyPay, Lane: Bulk}
+	want := DeadData{
+		Query: q.Asked(), Reason: ReasonRejected, Kind: "rejected", Code: fault.UpstreamBroken, Revision: 2,
+		Attempts: []Attempt{{Milliseconds: 3, Kind: "rejected"}}, Upstream: Response{Code: "9999", Status: 200},
+	}
+	event, err := NewEvent(q, TypeDead, "dead.2", time.Now(), &want).Encode()
+	require.NoError(t, err)
+	got, err := ReadDead(event)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	failed, err := NewEvent(q, TypeFailed, "result.2", time.Now(), &FailedData{}).Encode()
+	require.NoError(t, err)
+	for name, broken := range map[string][]byte{"another event": failed, "cut": event[:len(event)-1], "empty": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := ReadDead(broken)
+			require.Equal(t, fault.Malformed, fault.KindOf(err))
+		})
+	}
 }

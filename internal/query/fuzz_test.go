@@ -21,7 +21,7 @@ func modes(t testing.TB) map[string]Delivery {
 		"structured easypay":  structured(t, nil),
 		"structured unionpay": {Subject: on(UnionPay), Header: structured(t, nil).Header, Data: event(t, map[string]any{"data": data})},
 		"sniffed":             {Subject: on(EasyPay), Data: event(t, nil)},
-		"binary easypay":      binary(EasyPay, `{"cardCd":"026","amount":"51004"}`, map[string]string{"ce-source": "urn:%C3%A9", "ce-time": "2026-03-02T09:15:00Z"}),
+		"binary easypay":      binary(EasyPay, `{"cardCd":"026","amount":"51004"}`, map[string]string{"ce-source": "urn:%C3%A9", "ce-time": "2026-03-02T09:15:00Z", "ce-maxage": "30"}),
 		"binary unionpay":     binary(UnionPay, sealed, nil),
 		"bare easypay":        bare(EasyPay, "order-1", `{"cardBin":"41111111"}`),
 		"bare unionpay":       bare(UnionPay, "order-1", plain),
@@ -36,14 +36,14 @@ func modes(t testing.TB) map[string]Delivery {
 func FuzzDecode(f *testing.F) {
 	for _, m := range modes(f) {
 		h := func(name string) string { return header(m.Header, name) }
-		f.Add(m.Subject, h("content-type"), h("nats-msg-id"), h("ce-specversion"), h("ce-id"), h("ce-source"), h("ce-type"), h("ce-time"), m.Data)
+		f.Add(m.Subject, h("content-type"), h("nats-msg-id"), h("ce-specversion"), h("ce-id"), h("ce-source"), h("ce-type"), h("ce-time"), h("ce-maxage"), m.Data)
 	}
 	d := setup(f)
-	f.Fuzz(func(t *testing.T, subject, contentType, messageID, version, id, source, eventType, stamp string, data []byte) {
+	f.Fuzz(func(t *testing.T, subject, contentType, messageID, version, id, source, eventType, stamp, maxAge string, data []byte) {
 		headers := map[string][]string{}
 		for name, value := range map[string]string{
 			"Content-Type": contentType, "Nats-Msg-Id": messageID, "ce-specversion": version, "CE-ID": id, "Ce-Source": source, "ce-type": eventType,
-			"ce-time": stamp, "ce-expirytime": stamp, "ce-correlationid": id, "traceparent": source,
+			"ce-time": stamp, "ce-expirytime": stamp, "ce-maxage": maxAge, "ce-correlationid": id, "traceparent": source,
 		} {
 			if value != "" {
 				headers[name] = []string{value}
@@ -61,6 +61,7 @@ func FuzzDecode(f *testing.F) {
 		require.Equal(t, q.Provider == EasyPay, q.EasyPay != nil)
 		require.Equal(t, q.Provider == UnionPay, q.UnionPay != nil)
 		require.True(t, isAttribute(q.ID) && isAttribute(q.Source) && IsToken(q.Client))
+		require.True(t, q.MaxAge == nil || *q.MaxAge >= 0 && *q.MaxAge <= MaxMaxAge)
 		require.Equal(t, keyByHand(q.Client, q.Source, q.ID), q.Key())
 		if q.UnionPay != nil {
 			require.NotEmpty(t, q.UnionPay.Data.Reveal())

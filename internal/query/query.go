@@ -70,15 +70,22 @@ type Query struct {
 	// Provider and Lane come from the subject.
 	Provider Provider
 	Lane     Lane
+	// Direct tells that whoever asked waits for the reply. Such a query goes before all others.
+	Direct bool
 	// Time is when the publisher says it asked; zero if it did not say.
 	Time time.Time
 	// Expires is the publisher's deadline (the expirytime attribute); zero if there is none.
 	Expires time.Time
+	// MaxAge is how old an answer to the same question may be to be good enough (the maxage attribute, whole seconds up to MaxMaxAge); nil
+	// if the upstream must be asked. Zero lets the query share a call that is under way, and nothing older.
+	MaxAge *time.Duration
 	// Correlation is echoed in the result: an order number, for example.
 	Correlation string
 	// TraceParent and TraceState are the W3C trace context of the publisher.
 	TraceParent string
 	TraceState  string
+	// Replay tells that an operator has the query asked again; nil for one that is asked on its client's behalf.
+	Replay *Replay
 	// EasyPay holds the question for EasyPay, nil for other providers.
 	EasyPay *EasyPayQuestion
 	// UnionPay holds the question for UnionPay, nil for other providers.

@@ -48,6 +48,8 @@ type Attempt struct {
 	At time.Time `json:"at"`
 	// Milliseconds is how long it took.
 	Milliseconds int64 `json:"ms"`
+	// WaitedMS is how long it had waited before it began, for the fleet's pace or for an upstream that was down, in milliseconds.
+	WaitedMS int64 `json:"waitedMs,omitzero"`
 	// Kind and Code say how it failed; both are empty for the attempt that was answered.
 	Kind string     `json:"kind,omitzero"`
 	Code fault.Code `json:"code,omitzero"`
@@ -59,14 +61,16 @@ type Attempt struct {
 
 // Asked is the part of a query that events repeat: everything but its secrets.
 type Asked struct {
-	Client   string            `json:"client"`
-	Source   string            `json:"source,omitzero"`
-	ID       string            `json:"id,omitzero"`
-	Key      string            `json:"key"`
-	Provider Provider          `json:"provider"`
-	Lane     Lane              `json:"lane"`
-	Time     time.Time         `json:"time,omitzero"`
-	Expires  time.Time         `json:"expires,omitzero"`
+	Client   string    `json:"client"`
+	Source   string    `json:"source,omitzero"`
+	ID       string    `json:"id,omitzero"`
+	Key      string    `json:"key"`
+	Provider Provider  `json:"provider"`
+	Lane     Lane      `json:"lane"`
+	Time     time.Time `json:"time,omitzero"`
+	Expires  time.Time `json:"expires,omitzero"`
+	// MaxAge is the age, in seconds, up to which an answer to the same question was good enough; nil if the upstream had to be asked.
+	MaxAge   *int64            `json:"maxAge,omitzero"`
 	EasyPay  *EasyPayQuestion  `json:"easypay,omitzero"`
 	UnionPay *UnionPayQuestion `json:"unionpay,omitzero"`
 }
@@ -75,7 +79,7 @@ type Asked struct {
 func (q *Query) Asked() Asked {
 	return Asked{
 		Client: q.Client, Source: q.Source, ID: q.ID, Key: q.Key(), Provider: q.Provider, Lane: q.Lane,
-		Time: q.Time, Expires: q.Expires, EasyPay: q.EasyPay, UnionPay: q.UnionPay,
+		Time: q.Time, Expires: q.Expires, MaxAge: seconds(q.MaxAge), EasyPay: q.EasyPay, UnionPay: q.UnionPay,
 	}
 }
 
@@ -109,8 +113,12 @@ type CompletedData struct {
 	Card     *CardRef  `json:"card,omitzero"`
 	Upstream Response  `json:"upstream"`
 	AsOf     time.Time `json:"asOf"`
+	// Shared tells that the upstream was asked on behalf of another query: this one made no call of its own for it.
+	Shared   bool      `json:"shared,omitzero"`
 	Timing   Timing    `json:"timing"`
 	Attempts []Attempt `json:"attempts"`
+	// Replay is left out for a query that was never replayed.
+	Replay *ReplayRef `json:"replay,omitzero"`
 }
 
 // FailedData is the data of discount.query.failed.v1 (schemas/query.failed.v1.json).
@@ -125,6 +133,8 @@ type FailedData struct {
 	DeadLetter bool      `json:"deadLetter"`
 	Timing     Timing    `json:"timing"`
 	Attempts   []Attempt `json:"attempts"`
+	// Replay is left out for a query that was never replayed.
+	Replay *ReplayRef `json:"replay,omitzero"`
 }
 
 // Origin says where a dead letter's message lay.
@@ -153,8 +163,44 @@ type DeadData struct {
 	Worker string `json:"worker"`
 	// Revision counts the replays of the query; 0 for one that was never replayed.
 	Revision int `json:"revision"`
+	// Replay is left out for a query that was never replayed.
+	Replay *ReplayRef `json:"replay,omitzero"`
 	// Payload is the original message (Original), sealed to the worker's own key as a compact JWE.
 	Payload string `json:"payload"`
+}
+
+// Replay says by whom a query is asked again, and what its outcome supersedes. It has no deadline: that of the query has long passed.
+type Replay struct {
+	ReplayRef
+
+	// Result is the sequence of the failed result that the outcome supersedes, Letter that of the dead letter; 0 for none.
+	Result uint64 `json:"result"`
+	Letter uint64 `json:"letter"`
+}
+
+// ReplayRef is how an event refers to the replay it came from.
+type ReplayRef struct {
+	// Revision counts the replays of the query, this one included.
+	Revision int `json:"revision"`
+	// Batch names the replay that the query was part of, Actor who started it.
+	Batch string `json:"batch"`
+	Actor string `json:"actor"`
+}
+
+// ReplayRef returns how events refer to the query's replay, nil if it is none.
+func (q *Query) ReplayRef() *ReplayRef {
+	if q.Replay == nil {
+		return nil
+	}
+	return &q.Replay.ReplayRef
+}
+
+// Revision returns how often the query was replayed.
+func (q *Query) Revision() int {
+	if q.Replay == nil {
+		return 0
+	}
+	return q.Replay.Revision
 }
 
 // Original is what is sealed in a dead letter and in a scheduled retry: the message as its publisher wrote it, without the
@@ -172,8 +218,9 @@ type Retry struct {
 	FirstSeen time.Time `json:"firstSeen"`
 	Attempts  []Attempt `json:"attempts"`
 	// Rounds counts the scheduled retries, this one included.
-	Rounds   int `json:"rounds"`
-	Revision int `json:"revision"`
+	Rounds int `json:"rounds"`
+	// Replay is set for a query that an operator has asked again.
+	Replay *Replay `json:"replay,omitzero"`
 	// Payload is the Original, sealed to the worker's own key as a compact JWE.
 	Payload string `json:"payload"`
 }

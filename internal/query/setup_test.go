@@ -31,7 +31,7 @@ func event(t testing.TB, change map[string]any) []byte {
 	t.Helper()
 	members := map[string]any{
 		"specversion": "1.0", "id": "order-1", "source": "urn:shop", "type": TypeRequested, "datacontenttype": "application/json",
-		"time": "2026-03-02T10:15:00.25+01:00", "expirytime": "2026-03-02T09:15:10Z", "correlationid": "no-7",
+		"time": "2026-03-02T10:15:00.25+01:00", "expirytime": "2026-03-02T09:15:10Z", "correlationid": "no-7", "maxage": 30,
 		"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=1",
 		"data": map[string]any{"mallId": "T0001234", "cardBin": "41111111", "amount": 51004},
 	}
@@ -75,10 +75,10 @@ func bare(provider Provider, id, data string) Delivery {
 
 // full is what event asks.
 func full() *Query {
-	amount := int64(51004)
+	amount, age := int64(51004), 30*time.Second
 	return &Query{
 		Client: "shop", Source: "urn:shop", ID: "order-1", Provider: EasyPay, Lane: Interactive,
-		Time: time.Date(2026, 3, 2, 9, 15, 0, 250e6, time.UTC), Expires: time.Date(2026, 3, 2, 9, 15, 10, 0, time.UTC), Correlation: "no-7",
+		Time: time.Date(2026, 3, 2, 9, 15, 0, 250e6, time.UTC), Expires: time.Date(2026, 3, 2, 9, 15, 10, 0, time.UTC), MaxAge: &age, Correlation: "no-7",
 		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", TraceState: "a=1",
 		EasyPay: &EasyPayQuestion{MallID: "T0001234", CardBin: "41111111", Amount: &amount},
 	}

@@ -19,6 +19,14 @@ func (s Subjects) Query(provider Provider, lane Lane, client string) string {
 	return s.join("query", string(provider), string(lane), client)
 }
 
+// Ask returns the subject on which client asks provider and has its answer as the reply. Nothing is stored under it.
+func (s Subjects) Ask(provider Provider, client string) string {
+	return s.join("ask", string(provider), client)
+}
+
+// Lookup returns the subject on which client requests a stored result of its own. Nothing is stored under it.
+func (s Subjects) Lookup(client string) string { return s.join("lookup", client) }
+
 // RetryAt returns the subject that holds the scheduled retry of the query with key. Each query has at most one.
 func (s Subjects) RetryAt(key string) string { return s.join("retry.at", key) }
 
@@ -57,9 +65,12 @@ type Address struct {
 	Client   string
 	// Retry tells that the subject is that of a scheduled retry that came due.
 	Retry bool
+	// Asked tells that the query came as a request, beside the queue.
+	Asked bool
 }
 
-// Parse reads the subject of a query or of a retry that came due. An unknown provider or lane is Malformed.
+// Parse reads the subject of a query, of a retry that came due or of a query that came as a request, whose lane is Interactive. An
+// unknown provider or lane is Malformed.
 func (s Subjects) Parse(subject string) (Address, error) {
 	bad := fault.New("read subject", fault.Malformed, fault.BadSubject)
 	rest, ok := strings.CutPrefix(subject, s.prefix+".")
@@ -67,19 +78,36 @@ func (s Subjects) Parse(subject string) (Address, error) {
 		return Address{}, bad
 	}
 	var address Address
-	if rest, ok = strings.CutPrefix(rest, "query."); !ok {
+	switch kind, tail, _ := strings.Cut(rest, "."); kind {
+	case "query":
+		rest = tail
+	case "ask":
+		rest, address.Asked = tail, true
+	default:
 		if rest, ok = strings.CutPrefix(rest, "retry.due."); !ok {
 			return Address{}, bad
 		}
 		address.Retry = true
 	}
 	provider, rest, _ := strings.Cut(rest, ".")
-	lane, client, _ := strings.Cut(rest, ".")
+	lane, client := string(Interactive), rest
+	if !address.Asked {
+		lane, client, _ = strings.Cut(rest, ".")
+	}
 	address.Provider, address.Lane, address.Client = Provider(provider), Lane(lane), client
 	if !address.known() {
 		return Address{}, bad
 	}
 	return address, nil
+}
+
+// ReadLookup returns the client that the subject of a lookup names. A subject of another form is Malformed.
+func (s Subjects) ReadLookup(subject string) (string, error) {
+	client, ok := strings.CutPrefix(subject, s.join("lookup", ""))
+	if !ok || !IsToken(client) {
+		return "", fault.New("read subject", fault.Malformed, fault.BadSubject)
+	}
+	return client, nil
 }
 
 func (a Address) known() bool {

@@ -26,6 +26,10 @@ func TestSubjects(t *testing.T) {
 		"discount.query.easypay.interactive.shop":      s.Query(EasyPay, Interactive, "shop"),
 		"discount.query.unionpay.bulk.a-b_9":           s.Query(UnionPay, Bulk, "a-b_9"),
 		"discount.query.easypay.bulk.*":                s.Query(EasyPay, Bulk, "*"),
+		"discount.ask.easypay.shop":                    s.Ask(EasyPay, "shop"),
+		"discount.ask.unionpay.*":                      s.Ask(UnionPay, "*"),
+		"discount.lookup.shop":                         s.Lookup("shop"),
+		"discount.lookup.*":                            s.Lookup("*"),
 		"discount.retry.at.k":                          s.RetryAt("k"),
 		"discount.retry.due.unionpay.interactive.shop": s.RetryDue(UnionPay, Interactive, "shop"),
 		"discount.result.k.easypay.shop.completed":     s.Result("k", EasyPay, "shop", string(Completed)),
@@ -45,11 +49,15 @@ func TestSubjectsAreReadBack(t *testing.T) {
 		s := NewSubjects(drawPrefix.Draw(t, "prefix"))
 		want := Address{
 			Provider: drawProvider.Draw(t, "provider"), Lane: drawLane.Draw(t, "lane"), Client: drawToken.Draw(t, "client"),
-			Retry: rapid.Bool().Draw(t, "retry"),
 		}
 		subject := s.Query(want.Provider, want.Lane, want.Client)
-		if want.Retry {
+		switch rapid.SampledFrom([]string{"query", "retry", "ask"}).Draw(t, "kind") {
+		case "retry":
+			want.Retry = true
 			subject = s.RetryDue(want.Provider, want.Lane, want.Client)
+		case "ask":
+			want.Asked, want.Lane = true, Interactive
+			subject = s.Ask(want.Provider, want.Client)
 		}
 		got, err := s.Parse(subject)
 		require.NoError(t, err)
@@ -83,6 +91,13 @@ func TestSubjectsAreRefused(t *testing.T) {
 		"no lane":                     "discount.query.easypay..shop",
 		"provider and lane swapped":   "discount.query.bulk.easypay.shop",
 		"another case of the subject": "discount.Query.easypay.bulk.shop",
+		"a request with a lane":       "discount.ask.easypay.bulk.shop",
+		"a request without a client":  "discount.ask.easypay",
+		"a request of a wildcard":     "discount.ask.easypay.*",
+		"a request for nobody":        "discount.ask..shop",
+		"a request for an unknown":    "discount.ask.visa.shop",
+		"a lookup":                    "discount.lookup.shop",
+		"a retry as a query":          "discount.due.easypay.bulk.shop",
 		"a result":                    "discount.result.k.easypay.shop.completed",
 		"a dead letter":               "discount.dead.k.easypay.shop.malformed",
 		"a retry that waits":          "discount.retry.at.easypay.bulk.shop",
@@ -108,6 +123,26 @@ func requireFault(t require.TestingT, err error, code fault.Code) {
 	require.Equal(t, fault.Malformed, fault.KindOf(err))
 	require.Equal(t, code, fault.CodeOf(err))
 	require.Regexp(t, `^[A-Za-z ]{3,30}: malformed \(`+string(code)+`\)$`, err.Error())
+}
+
+func TestLookupSubjectsAreReadBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s, want := NewSubjects(drawPrefix.Draw(t, "prefix")), drawToken.Draw(t, "client")
+		got, err := s.ReadLookup(s.Lookup(want))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
+	s := NewSubjects("discount")
+	for _, subject := range []string{
+		"", "discount", "discount.lookup", "discount.lookup.", "discount.lookup.*", "discount.lookup.>", "discount.lookup.a.b", "lookup.shop",
+		"discounts.lookup.shop", "discount.ask.easypay.shop", "discount.lookup.sh op", "discount.lookup.\xff", "other.discount.lookup.shop",
+		"discount.lookup." + strings.Repeat("a", 65),
+	} {
+		client, err := s.ReadLookup(subject)
+		requireFault(t, err, fault.BadSubject)
+		require.Empty(t, client, "%q", subject)
+	}
 }
 
 func TestIsToken(t *testing.T) {
