@@ -18,6 +18,8 @@ type Policy struct {
 	// FirstRetry is the delay of the first scheduled retry; each further one doubles it up to MaxRetry.
 	FirstRetry time.Duration
 	MaxRetry   time.Duration
+	// OneRound ends a query that its first round did not answer: whoever asked waits for the reply and takes no later one.
+	OneRound bool
 }
 
 // Facts are what is known about a query when a decision is due.
@@ -71,7 +73,7 @@ const (
 	Complete
 	// Fail publishes a failed result without a dead letter.
 	Fail
-	// Bury writes a dead letter and then a failed result.
+	// Bury publishes a failed result and then writes a dead letter.
 	Bury
 	// Retry schedules another round.
 	Retry
@@ -92,16 +94,29 @@ type Verdict struct {
 	Action Action
 	// Reason is set for Fail and Bury.
 	Reason query.Reason
-	// At is when the next round is due, set for Retry.
-	At time.Time
+	// At is when the next round is due, set for Retry, and Rounds how many rounds the query has used up by then.
+	At     time.Time
+	Rounds int
 	// Fault is what led here; nil for Complete.
 	Fault *fault.Error
 }
 
+// Failure returns the fault as an error, nil if there is none.
+func (v Verdict) Failure() error {
+	if v.Fault == nil {
+		return nil
+	}
+	return v.Fault
+}
+
+// PutOff tells that the query's account put it off: it comes back as if nothing had happened.
+func (v Verdict) PutOff() bool { return v.Action == Retry && v.Fault != nil && putOff(v.Fault) }
+
 // Settle says what becomes of a query after it was asked, or after the attempt to ask it ended with err.
 //
 // A fault of the query ends it at once. A fault of the upstream schedules another round, however often it happens, until the
-// query's deadline or its lane's horizon leaves no room for one.
+// query's deadline or its lane's horizon leaves no room for one. A query that its account put off without asking comes back as if
+// nothing had happened.
 func Settle(policy Policy, q *query.Query, facts Facts, err error) Verdict {
 	if err == nil {
 		return Verdict{Action: Complete}
@@ -134,11 +149,22 @@ func later(policy Policy, q *query.Query, facts Facts, failure *fault.Error) Ver
 	if policy.QuarantineAfter > 0 && panics(facts.Attempts) >= policy.QuarantineAfter {
 		return Verdict{Action: Bury, Reason: query.ReasonQuarantined, Fault: failure}
 	}
-	at := wholeSecond(facts.Now.Add(max(failure.After, policy.delay(facts.Rounds, facts.Jitter))))
-	if !at.Before(policy.Limit(q, facts.Received)) {
+	limit := policy.Limit(q, facts.Received)
+	wait, rounds := max(failure.After, policy.delay(facts.Rounds, facts.Jitter)), facts.Rounds+1
+	if putOff(failure) {
+		wait, rounds = min(failure.After, limit.Sub(facts.Now)/2), facts.Rounds
+	}
+	at := wholeSecond(facts.Now.Add(wait))
+	if policy.OneRound || !at.Before(limit) {
 		return Verdict{Action: Bury, Reason: query.ReasonExhausted, Fault: failure}
 	}
-	return Verdict{Action: Retry, At: at, Fault: failure}
+	return Verdict{Action: Retry, At: at, Rounds: rounds, Fault: failure}
+}
+
+// putOff tells whether the query was put off by its account, which could not ask it soon. That is no round: neither is the query to blame,
+// nor does it help anybody to wait for longer each time. It comes back in time to be asked before its deadline.
+func putOff(failure *fault.Error) bool {
+	return failure.After > 0 && (failure.Code == fault.BreakerOpen || failure.Code == fault.Paced)
 }
 
 // wholeSecond rounds up: the broker keeps schedules by the second, and one that came early would be before a Retry-After.

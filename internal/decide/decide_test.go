@@ -75,10 +75,10 @@ func TestSettleByKind(t *testing.T) {
 		fault.Expired:      {Action: Fail, Reason: query.ReasonExpired},
 		fault.Interrupted:  {Action: Release},
 		fault.Duplicate:    {Action: Skip},
-		fault.Throttled:    {Action: Retry, At: epoch.Add(2 * time.Second)},
-		fault.Unavailable:  {Action: Retry, At: epoch.Add(2 * time.Second)},
-		fault.Unauthorized: {Action: Retry, At: epoch.Add(2 * time.Second)},
-		fault.Unknown:      {Action: Retry, At: epoch.Add(2 * time.Second)},
+		fault.Throttled:    {Action: Retry, At: epoch.Add(2 * time.Second), Rounds: 1},
+		fault.Unavailable:  {Action: Retry, At: epoch.Add(2 * time.Second), Rounds: 1},
+		fault.Unauthorized: {Action: Retry, At: epoch.Add(2 * time.Second), Rounds: 1},
+		fault.Unknown:      {Action: Retry, At: epoch.Add(2 * time.Second), Rounds: 1},
 	}
 	require.Len(t, want, len(fault.Kinds()), "every kind has a verdict")
 	for _, kind := range fault.Kinds() {
@@ -168,6 +168,58 @@ func TestRetriesAreDueAtWholeSeconds(t *testing.T) {
 	})
 }
 
+func TestPutOffQueriesComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		failure *fault.Error
+		after   time.Duration
+		left    time.Duration
+		rounds  int
+		want    time.Duration
+		used    int
+	}{
+		"no room in the pace":        {fault.New("call", fault.Throttled, fault.Paced), 7 * time.Second, time.Hour, 5, 7 * time.Second, 5},
+		"an open breaker":            {fault.New("call", fault.Unavailable, fault.BreakerOpen), time.Second, time.Hour, 0, time.Second, 0},
+		"longer than the longest":    {fault.New("call", fault.Throttled, fault.Paced), 5 * time.Minute, time.Hour, 1, 5 * time.Minute, 1},
+		"a deadline comes before":    {fault.New("call", fault.Throttled, fault.Paced), time.Minute, 20 * time.Second, 2, 10 * time.Second, 2},
+		"the last chance":            {fault.New("call", fault.Throttled, fault.Paced), time.Minute, 2100 * time.Millisecond, 2, 2 * time.Second, 2},
+		"a breaker between attempts": {fault.New("call", fault.Unavailable, fault.BreakerOpen), 0, time.Hour, 0, 2 * time.Second, 1},
+		"an upstream that throttles": {fault.New("call", fault.Throttled, fault.RateLimited), 7 * time.Second, time.Hour, 0, 7 * time.Second, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.failure.After = test.after
+			facts := Facts{Now: epoch, Received: epoch, Rounds: test.rounds}
+			verdict := Settle(testPolicy(), &query.Query{Expires: epoch.Add(test.left)}, facts, test.failure)
+			require.Equal(t, Verdict{Action: Retry, At: epoch.Add(test.want), Rounds: test.used, Fault: test.failure}, verdict)
+			require.Equal(t, test.used == test.rounds, verdict.PutOff())
+		})
+	}
+}
+
+// A query can be put off any number of times: only its time can end it.
+func TestPuttingOffUsesNothingUp(t *testing.T) {
+	t.Parallel()
+	off := fault.New("call", fault.Throttled, fault.Paced)
+	off.After = 3 * time.Second
+	now, rounds, times := epoch, 0, 0
+	for now.Before(epoch.Add(10*time.Minute - 3*time.Second)) {
+		verdict := Settle(testPolicy(), &query.Query{}, Facts{Now: now, Received: epoch, Rounds: rounds}, off)
+		require.Equal(t, Retry, verdict.Action)
+		now, rounds, times = verdict.At, verdict.Rounds, times+1
+	}
+	require.Zero(t, rounds)
+	require.Greater(t, times, 190)
+	require.Equal(t, query.ReasonExhausted, Settle(testPolicy(), &query.Query{}, Facts{Now: epoch.Add(10*time.Minute - time.Second), Received: epoch}, off).Reason)
+}
+
+func TestVerdictsWithoutAFaultAreNotPutOff(t *testing.T) {
+	t.Parallel()
+	for _, action := range Actions() {
+		require.False(t, Verdict{Action: action}.PutOff())
+	}
+}
+
 func TestGivingUp(t *testing.T) {
 	t.Parallel()
 	failure := fault.New("call", fault.Unavailable, fault.Timeout)
@@ -193,11 +245,12 @@ func TestEveryQueryEnds(t *testing.T) {
 		}
 		require.Positive(t, limit, "the query never ended")
 		m.afterwards(t)
+		m.repair() // A message whose holder died is delivered until somebody has settled it.
 		require.Equal(t, 1, m.results)
 		if m.failed && m.reason != query.ReasonExpired {
 			require.Equal(t, 1, m.dead, "what could not be answered is a dead letter")
 		} else {
-			require.Zero(t, m.dead)
+			require.Zero(t, m.dead, "what has its answer has no letter")
 		}
 		// The clock of the model steps at most a minute per delivery, and a message waits at most its retry.
 		require.False(t, m.now.After(m.policy.Limit(m.query, epoch).Add(m.slack)), "it was given up too late")
@@ -239,16 +292,20 @@ func (m *model) deliver(t *rapid.T) {
 		return
 	}
 	if m.results > 0 {
-		m.store(Verdict{Action: Skip}) // A delivery after the result looks for it first.
+		m.store(t, Verdict{Action: Skip}) // A delivery after the result looks for it first.
 		return
 	}
-	facts := Facts{Now: m.now, Received: epoch, Deliveries: m.deliveries, Attempts: m.attempts, Rounds: m.rounds, Jitter: rapid.Float64Range(0, 0.999).Draw(t, "jitter")}
+	facts := Facts{
+		Now: m.now, Received: epoch, Deliveries: m.deliveries, Attempts: m.attempts, Rounds: m.rounds,
+		Jitter: rapid.Float64Range(0, 0.999).Draw(t, "jitter"),
+	}
 	err := Plan(m.policy, m.query, facts)
 	if err == nil {
 		err = m.call(t)
 		facts.Attempts = m.attempts
 	}
-	m.store(Settle(m.policy, m.query, facts, err))
+	verdict := Settle(m.policy, m.query, facts, err)
+	m.store(t, verdict)
 }
 
 // call is one call to the upstream.
@@ -257,7 +314,7 @@ func (m *model) call(t *rapid.T) error {
 	if kind == fault.Duplicate || kind == fault.Malformed {
 		return nil
 	}
-	failure := fault.New("call", kind, rapid.SampledFrom([]fault.Code{fault.Timeout, fault.Panicked}).Draw(t, "code"))
+	failure := fault.New("call", kind, rapid.SampledFrom([]fault.Code{fault.Timeout, fault.Panicked, fault.Paced, fault.BreakerOpen}).Draw(t, "code"))
 	failure.After = time.Duration(rapid.Int64Range(0, 300).Draw(t, "after")) * time.Second
 	if kind != fault.Interrupted {
 		m.attempts = append(m.attempts, query.Attempt{Kind: kind.String(), Code: failure.Code})
@@ -266,23 +323,31 @@ func (m *model) call(t *rapid.T) error {
 }
 
 // store does what a verdict asks for, under the guard.
-func (m *model) store(verdict Verdict) {
+func (m *model) store(t *rapid.T, verdict Verdict) {
 	switch verdict.Action {
 	case Complete:
 		m.write(false, "")
 	case Fail:
 		m.write(true, verdict.Reason)
 	case Bury:
-		if m.results == 0 {
-			m.dead++
-		}
 		m.write(true, verdict.Reason)
+		if rapid.IntRange(0, 2).Draw(t, "crash between the result and the letter") > 0 {
+			m.repair()
+		}
 	case Retry:
-		m.now, m.deliveries, m.rounds = verdict.At, 0, m.rounds+1
+		m.now, m.deliveries, m.rounds = verdict.At, 0, verdict.Rounds
 	case Release:
 		m.now, m.deliveries = m.now.Add(time.Second), 0
 		m.slack += time.Second
 	case Skip:
+		m.repair()
+	}
+}
+
+// repair writes the letter that a failed result owes, unless it is there.
+func (m *model) repair() {
+	if m.failed && m.reason != query.ReasonExpired {
+		m.dead = 1
 	}
 }
 

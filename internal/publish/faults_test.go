@@ -79,8 +79,8 @@ func TestServerAwayThenBack(t *testing.T) {
 	result := storing(within(t), b.Publisher, ask("1"))
 	answered := make(chan bool, 1)
 	go func() {
-		got, err := b.Answered(within(t), ask("2"))
-		answered <- got || err != nil
+		got, err := b.Result(within(t), ask("2"))
+		answered <- got != nil || err != nil
 	}()
 	b.until(func() bool {
 		whats := map[string]bool{}
@@ -108,7 +108,7 @@ func TestEndWhileTheServerIsAwayLeavesNoGhost(t *testing.T) {
 	go func() { ended <- b.StoreDead(ctx, ask("1"), query.ReasonRejected, event) }()
 	go func() { ended <- b.ScheduleRetry(ctx, ask("1"), time.Now().Add(time.Hour), event) }()
 	go func() {
-		_, err := b.Answered(ctx, ask("1"))
+		_, err := b.Result(ctx, ask("1"))
 		ended <- err
 	}()
 	b.until(func() bool { return len(b.told()) >= 4 }, "all of them try")
@@ -162,9 +162,9 @@ func TestLostConfirmationIsFoundAsADuplicate(t *testing.T) {
 			require.EqualValues(t, 2, l.connects.Load())
 			require.EqualValues(t, 1, b.state("DISCOUNT_RESULTS").Msgs)
 			require.NotEmpty(t, b.told(), "a write that was not confirmed is told")
-			answered, err := p.Answered(within(t), ask("1"))
+			result, err := p.Result(within(t), ask("1"))
 			require.NoError(t, err)
-			require.True(t, answered)
+			require.Equal(t, event, result)
 
 			require.NoError(t, p.StoreDead(within(t), ask("2"), query.ReasonRejected, event))
 			lose(b, l)

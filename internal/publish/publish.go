@@ -14,6 +14,7 @@ import (
 
 	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/mutant"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -45,39 +46,86 @@ type Publisher struct {
 	Options
 
 	results jetstream.Stream
+	dead    jetstream.Stream
 }
 
-// New returns a publisher. It binds to the result stream and never creates one.
+// New returns a publisher. It binds to the streams it also reads and never creates one.
 func New(ctx context.Context, options Options) (*Publisher, error) {
 	results, err := options.JS.Stream(ctx, options.ResultStream)
 	if err != nil {
 		return nil, fmt.Errorf("bind to stream %s: %w", options.ResultStream, err)
 	}
-	return &Publisher{Options: options, results: results}, nil
+	dead, err := options.JS.Stream(ctx, options.DeadStream)
+	if err != nil {
+		return nil, fmt.Errorf("bind to stream %s: %w", options.DeadStream, err)
+	}
+	return &Publisher{Options: options, results: results, dead: dead}, nil
 }
 
-// StoreResult stores a result of q under the guard: the expected last sequence 0 over all results of its key. It tries until the
-// broker has confirmed the write or ctx ends. A Duplicate fault means that the query has a result already, be it by another worker or
-// by an earlier try of this call whose confirmation was lost.
+// StoreResult stores a result of q under the guard: no other result of its key is stored, but for the failed one that a replay supersedes.
+// It tries until the broker has confirmed the write or ctx ends. A Duplicate fault means that the query has a result already, be it by
+// another worker or by an earlier try of this call whose confirmation was lost.
 func (p *Publisher) StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error {
 	key := q.Key()
 	message := eventMessage(p.Subjects.Result(key, q.Provider, q.Client, string(status)), event)
-	return p.confirm(ctx, "store result", message,
-		jetstream.WithExpectStream(p.ResultStream),
-		jetstream.WithExpectLastSequenceForSubject(0, p.Subjects.ResultGuard(key)))
+	g := guard{what: "store result", stream: p.results, name: p.ResultStream, subject: p.Subjects.ResultGuard(key), after: supersedes(q).Result}
+	err := p.guarded(ctx, message, g)
+	if mutant.PublishTwice {
+		err = p.confirm(ctx, g.what, eventMessage(message.Subject, event), jetstream.WithExpectStream(g.name))
+	}
+	return err
 }
 
-// StoreDead stores a dead letter of q, unless one with its key is stored already.
+// StoreDead stores a dead letter of q, unless one is stored already that is not the one a replay supersedes.
 func (p *Publisher) StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error {
 	key := q.Key()
 	message := eventMessage(p.Subjects.Dead(key, q.Provider, q.Client, string(reason)), event)
-	err := p.confirm(ctx, "store dead letter", message,
-		jetstream.WithExpectStream(p.DeadStream),
-		jetstream.WithExpectLastSequenceForSubject(0, p.Subjects.DeadGuard(key)))
+	err := p.guarded(ctx, message, guard{
+		what: "store dead letter", stream: p.dead, name: p.DeadStream, subject: p.Subjects.DeadGuard(key), after: supersedes(q).Letter,
+	})
 	if fault.KindOf(err) == fault.Duplicate {
 		return nil
 	}
 	return err
+}
+
+// guard is what must be true for a message to be stored: the last one below the subject has the sequence given, 0 for none.
+type guard struct {
+	what    string
+	stream  jetstream.Stream
+	name    string
+	subject string
+	after   uint64
+}
+
+func supersedes(q *query.Query) query.Replay {
+	if q.Replay == nil {
+		return query.Replay{}
+	}
+	return *q.Replay
+}
+
+// guarded stores a message under its guard. What a replay supersedes may have been dropped or grown too old meanwhile: then nothing is
+// left to supersede.
+func (p *Publisher) guarded(ctx context.Context, message *nats.Msg, g guard) error {
+	err := p.confirm(ctx, g.what, message, g.options()...)
+	if fault.KindOf(err) != fault.Duplicate || g.after == 0 {
+		return err
+	}
+	found, missing := p.read(ctx, g.what, g.stream, g.subject, 0)
+	if missing != nil || found != nil {
+		return errors.Join(missing, err)
+	}
+	g.after = 0
+	return p.confirm(ctx, g.what, message, g.options()...)
+}
+
+func (g guard) options() []jetstream.PublishOpt {
+	options := []jetstream.PublishOpt{jetstream.WithExpectStream(g.name)}
+	if !mutant.NoGuard {
+		options = append(options, jetstream.WithExpectLastSequenceForSubject(g.after, g.subject))
+	}
+	return options
 }
 
 // ScheduleRetry stores a retry of q that the broker delivers on the due subject at the given time, rounded to its seconds.
@@ -90,20 +138,38 @@ func (p *Publisher) ScheduleRetry(ctx context.Context, q *query.Query, at time.T
 		jetstream.WithScheduleTarget(p.Subjects.RetryDue(q.Provider, q.Lane, q.Client)))
 }
 
-// Answered tells whether q has a result. It asks the stream's leader, never a replica that may lag, and tries until it is
-// answered or ctx ends.
-func (p *Publisher) Answered(ctx context.Context, q *query.Query) (bool, error) {
-	answered := false
-	err := p.persist(ctx, "look for result", func(ctx context.Context) error {
-		_, err := p.results.GetLastMsgForSubject(ctx, p.Subjects.ResultGuard(q.Key()))
+// Result returns the stored result of q, nil if it has none but the one that a replay supersedes. It asks the stream's leader, never a
+// replica that may lag, and tries until it is answered or ctx ends.
+func (p *Publisher) Result(ctx context.Context, q *query.Query) ([]byte, error) {
+	return p.read(ctx, "look for result", p.results, p.Subjects.ResultGuard(q.Key()), supersedes(q).Result)
+}
+
+// Lookup returns the last stored result of a key if it belongs to the client. It does not tell whether another client has one.
+func (p *Publisher) Lookup(ctx context.Context, key, client string) (event []byte, found bool, err error) {
+	event, err = p.read(ctx, "look up result", p.results, p.Subjects.ResultOf(key, client), 0)
+	return event, event != nil, err
+}
+
+// DeadLetter returns the stored dead letter of q, nil if it has none, as Result does.
+func (p *Publisher) DeadLetter(ctx context.Context, q *query.Query) ([]byte, error) {
+	return p.read(ctx, "look for dead letter", p.dead, p.Subjects.DeadGuard(q.Key()), supersedes(q).Letter)
+}
+
+// read returns the last message of a subject, nil if there is none or only the one with the sequence given.
+func (p *Publisher) read(ctx context.Context, what string, stream jetstream.Stream, subject string, but uint64) ([]byte, error) {
+	var found []byte
+	err := p.persist(ctx, what, func(ctx context.Context) error {
+		found = nil
+		message, err := stream.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			answered = false
 			return nil
 		}
-		answered = err == nil
+		if err == nil && message.Sequence != but {
+			found = message.Data
+		}
 		return err
 	})
-	return answered, err
+	return found, err
 }
 
 // confirm publishes until the broker has confirmed the message or said that it holds one under the guard.

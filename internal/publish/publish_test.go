@@ -169,26 +169,42 @@ func TestSecondScheduleReplacesTheFirst(t *testing.T) {
 	require.Equal(t, []byte("of another query"), b.last("DISCOUNT_RETRIES", "discount.retry.at.>").Data)
 }
 
-func TestAnswered(t *testing.T) {
+func TestWhatIsStoredIsFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requireAnswered := func(id string, want bool) {
+	requireStored := func(id string, result, letter []byte) {
 		t.Helper()
-		got, err := b.Answered(within(t), ask(id))
+		got, err := b.Result(within(t), ask(id))
 		require.NoError(t, err)
-		require.Equal(t, want, got)
+		require.Equal(t, result, got)
+		got, err = b.DeadLetter(within(t), ask(id))
+		require.NoError(t, err)
+		require.Equal(t, letter, got)
 	}
-	requireAnswered("1", false)
+	requireStored("1", nil, nil)
 	require.NoError(t, b.StoreResult(within(t), ask("1"), query.Failed, event))
-	requireAnswered("1", true)
-	requireAnswered("2", false)
+	requireStored("1", event, nil)
+	requireStored("2", nil, nil)
 	require.NoError(t, b.StoreDead(within(t), ask("2"), query.ReasonRejected, event))
-	requireAnswered("2", false)
+	requireStored("2", nil, event)
 	b.Stop()
 	b.Resume(t)
-	requireAnswered("1", true)
-	requireAnswered("2", false)
+	requireStored("1", event, nil)
+	requireStored("2", nil, event)
 	requireDuplicate(t, b.StoreResult(within(t), ask("1"), query.Completed, event))
+}
+
+func TestLookupShowsAClientItsOwnResultsOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	require.NoError(t, b.StoreResult(within(t), q, query.Completed, event))
+	for client, want := range map[string][]byte{q.Client: event, "another": nil, q.Client + "x": nil} {
+		got, found, err := b.Lookup(within(t), q.Key(), client)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, want != nil, found)
+	}
 }
 
 func TestNewNeedsTheResultStream(t *testing.T) {
@@ -209,4 +225,45 @@ func BenchmarkStoreResult(b *testing.B) {
 		id++
 		require.NoError(b, s.StoreResult(b.Context(), ask(fmt.Sprint(id)), query.Completed, event))
 	}
+}
+
+func TestReplaySupersedesWhatItNames(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonRejected, event))
+	require.NoError(t, b.StoreResult(within(t), q, query.Failed, event))
+	failed := b.last("DISCOUNT_RESULTS", "discount.result."+q.Key()+".>").Sequence
+	letter := b.last("DISCOUNT_DEAD", "discount.dead."+q.Key()+".>").Sequence
+	replayed := ask("1")
+	replayed.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 1}, Result: failed, Letter: letter}
+
+	found, err := b.Result(within(t), replayed)
+	require.NoError(t, err)
+	require.Nil(t, found, "the failed result does not end its own replay")
+	found, err = b.DeadLetter(within(t), replayed)
+	require.NoError(t, err)
+	require.Nil(t, found)
+
+	require.NoError(t, b.StoreDead(within(t), replayed, query.ReasonExhausted, []byte("second letter")))
+	require.NoError(t, b.StoreResult(within(t), replayed, query.Completed, []byte("completed")))
+	require.Equal(t, "second letter", string(b.last("DISCOUNT_DEAD", "discount.dead."+q.Key()+".>").Data))
+	requireDuplicate(t, b.StoreResult(within(t), replayed, query.Completed, []byte("again")))
+	requireDuplicate(t, b.StoreResult(within(t), q, query.Completed, []byte("by a late holder")))
+	found, err = b.Result(within(t), replayed)
+	require.NoError(t, err)
+	require.Equal(t, "completed", string(found))
+	require.EqualValues(t, 2, b.state("DISCOUNT_RESULTS").Msgs)
+}
+
+func TestReplayOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	q.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 1}, Result: 7, Letter: 9}
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonExhausted, event))
+	require.NoError(t, b.StoreResult(within(t), q, query.Failed, event), "a result that grew too old needs no superseding")
+	requireDuplicate(t, b.StoreResult(within(t), q, query.Completed, event))
+	require.EqualValues(t, 1, b.state("DISCOUNT_DEAD").Msgs)
+	require.EqualValues(t, 1, b.state("DISCOUNT_RESULTS").Msgs)
 }

@@ -84,14 +84,16 @@ func setup(t testing.TB) *bundle {
 	b.Worker = New(Options{
 		Decoder: decoder, Unsealer: &card.Unsealer{Ring: ring, MaxSealed: card.MaxSealed},
 		Policies: map[query.Lane]decide.Policy{query.Interactive: policy, query.Bulk: policy},
-		Pacer:    b, Caller: b, Results: b.store, Aside: b.store, Observer: b.store, Build: "test",
+		Caller:   b, Results: b.store, Aside: b.store, Observer: b.store, Build: "test",
 	})
 	return b
 }
 
-func (b *bundle) Wait(ctx context.Context, q *query.Query) error { return b.wait(ctx, q) }
-
+// Call keeps the pace, as an upstream's client does.
 func (b *bundle) Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+	if err := b.wait(ctx, q); err != nil {
+		return query.Answer{}, nil, err
+	}
 	return b.call(ctx, q, details)
 }
 
@@ -118,10 +120,16 @@ func (m *memory) StoreResult(_ context.Context, q *query.Query, status query.Sta
 	return nil
 }
 
-func (m *memory) Answered(_ context.Context, q *query.Query) (bool, error) {
+func (m *memory) Result(_ context.Context, q *query.Query) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.results[q.Key()] != nil, m.refuse("look")
+	return m.results[q.Key()], m.refuse("look")
+}
+
+func (m *memory) DeadLetter(_ context.Context, q *query.Query) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead[q.Key()], m.refuse("letter")
 }
 
 func (m *memory) StoreDead(_ context.Context, q *query.Query, reason query.Reason, event []byte) error {

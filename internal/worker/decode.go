@@ -3,6 +3,7 @@ package worker
 import (
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"discountquery.example/worker/internal/fault"
@@ -25,8 +26,14 @@ func (w *Worker) decode(c *work) error {
 	}
 	q, err := w.Decoder.Decode(message)
 	c.query = q
+	if q.Replay = c.replay; c.replay != nil {
+		q.Expires = time.Time{} // That time has long passed: nobody but an operator waits now.
+	}
 	if err != nil {
 		return w.anonymous(c, err)
+	}
+	if c.direct {
+		c.hurry()
 	}
 	return nil
 }
@@ -45,7 +52,7 @@ func (w *Worker) openRetry(c *work) error {
 		return err
 	}
 	c.origin, c.received, c.attempts = retry.Origin, retry.FirstSeen, retry.Attempts
-	c.rounds, c.revision = retry.Rounds, retry.Revision
+	c.rounds, c.replay = retry.Rounds, retry.Replay
 	return nil
 }
 

@@ -27,16 +27,18 @@ func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) err
 	case decide.Bury:
 		err = w.bury(ctx, c, verdict)
 	case decide.Retry:
-		err = w.retry(ctx, c, verdict.At, c.rounds+1)
+		err = w.retry(ctx, c, verdict.At, verdict.Rounds)
 	case decide.Release:
 		// The worker is stopping. A scheduled round costs the query no delivery; if the broker is away too, the message is given back.
 		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
 		err = w.retry(short, c, time.Now().Add(releaseDelay), c.rounds)
 	case decide.Skip:
+		return w.repair(ctx, c)
 	}
 	if fault.KindOf(err) == fault.Duplicate {
-		return nil // Somebody was first: the query has its result.
+		c.result = nil
+		return w.repair(ctx, c)
 	}
 	return err
 }
@@ -44,50 +46,89 @@ func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) err
 func (w *Worker) complete(ctx context.Context, c *work) error {
 	data := query.CompletedData{
 		Query: c.query.Asked(), Outcome: c.answer.Outcome, Offers: c.answer.Offers, Best: c.answer.Best(), Usage: c.answer.Usage,
-		Card: c.cardRef, Upstream: c.answer.Upstream, AsOf: c.answer.AsOf.UTC(), Timing: c.timing(), Attempts: c.attempts,
+		Card: c.cardRef, Upstream: c.answer.Upstream, AsOf: c.answer.AsOf.UTC(), Shared: c.answer.Shared,
+		Timing: c.timing(), Attempts: c.attempts, Replay: c.query.ReplayRef(),
 	}
 	event, err := query.NewEvent(c.query, query.TypeCompleted, c.suffix("result"), data.Timing.Finished, &data).Encode()
 	if err != nil {
 		return err
 	}
-	return w.Results.StoreResult(ctx, c.query, query.Completed, event)
+	return w.storeResult(ctx, c, query.Completed, event)
+}
+
+func (w *Worker) storeResult(ctx context.Context, c *work, status query.Status, event []byte) error {
+	err := w.Results.StoreResult(ctx, c.query, status, event)
+	if err == nil {
+		c.result = event
+	}
+	return err
 }
 
 func (w *Worker) fail(ctx context.Context, c *work, verdict decide.Verdict, deadLetter bool) error {
 	data := query.FailedData{
 		Query: c.query.Asked(), Reason: verdict.Reason, Kind: verdict.Fault.Kind.String(), Code: verdict.Fault.Code,
-		Upstream: response(verdict.Fault), Card: c.cardRef, DeadLetter: deadLetter, Timing: c.timing(), Attempts: c.attempts,
+		Upstream: response(verdict.Fault), Card: c.cardRef, DeadLetter: deadLetter, Timing: c.timing(), Attempts: c.attempts, Replay: c.query.ReplayRef(),
 	}
 	event, err := query.NewEvent(c.query, query.TypeFailed, c.suffix("result"), data.Timing.Finished, &data).Encode()
 	if err != nil {
 		return err
 	}
-	return w.Results.StoreResult(ctx, c.query, query.Failed, event)
+	return w.storeResult(ctx, c, query.Failed, event)
 }
 
-// bury writes the dead letter first and the failed result after it: a crash between the two leaves a message that is delivered
-// again and finds its letter written.
+// bury publishes the failed result first and writes the dead letter after it. Of several who hold the query the guard of the results lets
+// one decide how it ends, so that no query that is answered has a letter. A crash between the two leaves a message that is delivered
+// again, and a result that says that its letter is owed.
 func (w *Worker) bury(ctx context.Context, c *work, verdict decide.Verdict) error {
+	if !c.nameless {
+		if err := w.fail(ctx, c, verdict, true); err != nil {
+			return err
+		}
+	}
+	return w.storeLetter(ctx, c, query.DeadData{
+		Reason: verdict.Reason, Kind: verdict.Fault.Kind.String(), Code: verdict.Fault.Code, Upstream: response(verdict.Fault), Attempts: c.attempts,
+	})
+}
+
+// repair does what is left to do for a query that has its result: if that one owes a dead letter, whoever wrote it may have died before it
+// wrote the letter.
+func (w *Worker) repair(ctx context.Context, c *work) error {
+	if c.result == nil {
+		result, err := w.Results.Result(ctx, c.query)
+		if err != nil {
+			return err
+		}
+		c.result = result
+	}
+	failed, ok := query.ReadFailed(c.result)
+	if !ok || !failed.DeadLetter {
+		return nil
+	}
+	letter, err := w.Aside.DeadLetter(ctx, c.query)
+	if err != nil || letter != nil {
+		return err
+	}
+	return w.storeLetter(ctx, c, query.DeadData{
+		Reason: failed.Reason, Kind: failed.Kind, Code: failed.Code, Upstream: failed.Upstream, Attempts: failed.Attempts,
+	})
+}
+
+// storeLetter writes a dead letter whose end is given.
+func (w *Worker) storeLetter(ctx context.Context, c *work, data query.DeadData) error {
 	payload, err := w.sealOriginal(c)
 	if err != nil {
 		return err
 	}
-	data := query.DeadData{
-		Query: c.query.Asked(), Reason: verdict.Reason, Kind: verdict.Fault.Kind.String(), Code: verdict.Fault.Code,
-		Upstream: response(verdict.Fault), Cause: query.Cause(c.query.Provider, verdict.Reason, verdict.Fault),
-		FirstSeen: c.received, Origin: c.origin, Attempts: c.attempts, Worker: w.Build, Revision: c.revision, Payload: payload,
-	}
+	ended := fault.New("", fault.ParseKind(data.Kind), data.Code)
+	ended.Upstream, ended.Status = data.Upstream.Code, data.Upstream.Status
+	data.Query, data.Cause = c.query.Asked(), query.Cause(c.query.Provider, data.Reason, ended)
+	data.FirstSeen, data.Origin, data.Worker = c.received, c.origin, w.Build
+	data.Revision, data.Replay, data.Payload = c.query.Revision(), c.query.ReplayRef(), payload
 	event, err := query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), &data).Encode()
 	if err != nil {
 		return err
 	}
-	if err := w.Aside.StoreDead(ctx, c.query, verdict.Reason, event); err != nil {
-		return err
-	}
-	if c.nameless {
-		return nil
-	}
-	return w.fail(ctx, c, verdict, true)
+	return w.Aside.StoreDead(ctx, c.query, data.Reason, event)
 }
 
 func (w *Worker) retry(ctx context.Context, c *work, at time.Time, rounds int) error {
@@ -96,7 +137,7 @@ func (w *Worker) retry(ctx context.Context, c *work, at time.Time, rounds int) e
 		return err
 	}
 	body, err := json.Marshal(query.Retry{
-		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: rounds, Revision: c.revision, Payload: payload,
+		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: rounds, Replay: c.query.Replay, Payload: payload,
 	})
 	if err != nil {
 		return fmt.Errorf("encode retry: %w", err)
@@ -115,7 +156,7 @@ func (w *Worker) sealOriginal(c *work) (string, error) {
 
 // suffix makes the ids of a query's events differ by what they are and by replay, and by nothing else.
 func (c *work) suffix(what string) string {
-	return fmt.Sprintf("%s.%d", what, c.revision)
+	return fmt.Sprintf("%s.%d", what, c.query.Revision())
 }
 
 func (c *work) timing() query.Timing {

@@ -13,16 +13,11 @@ import (
 	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/mutant"
 	"discountquery.example/worker/internal/query"
 )
 
-// Pacer gives out the upstream's rate.
-type Pacer interface {
-	// Wait returns when the next call for q may be made, or with an Interrupted fault when ctx ends first.
-	Wait(ctx context.Context, q *query.Query) error
-}
-
-// Caller asks an upstream.
+// Caller asks an upstream, at the pace of the fleet.
 type Caller interface {
 	// Call returns the answer, every attempt it made, and a *fault.Error if there is no answer. details is nil for providers
 	// that need no card data.
@@ -34,14 +29,16 @@ type Results interface {
 	// StoreResult stores a result under the guard and returns when the broker has confirmed it. A Duplicate fault means that the
 	// query has one already. Any other error means that ctx ended.
 	StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error
-	// Answered tells whether the query has a result.
-	Answered(ctx context.Context, q *query.Query) (bool, error)
+	// Result returns the query's result, nil if it has none.
+	Result(ctx context.Context, q *query.Query) ([]byte, error)
 }
 
 // Aside stores what does not end in a result yet, or not only.
 type Aside interface {
 	// StoreDead stores a dead letter. Storing it a second time is no error.
 	StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error
+	// DeadLetter returns the query's dead letter, nil if it has none.
+	DeadLetter(ctx context.Context, q *query.Query) ([]byte, error)
 	// ScheduleRetry stores a retry that comes due at the given time.
 	ScheduleRetry(ctx context.Context, q *query.Query, at time.Time, retry []byte) error
 }
@@ -56,7 +53,6 @@ type Options struct {
 	Decoder  *query.Decoder
 	Unsealer *card.Unsealer
 	Policies map[query.Lane]decide.Policy
-	Pacer    Pacer
 	Caller   Caller
 	Results  Results
 	Aside    Aside
@@ -68,6 +64,8 @@ type Options struct {
 // Worker handles queries. It may be used by many goroutines.
 type Worker struct {
 	Options
+
+	copies copies
 }
 
 // New returns a worker made of the given parts.
@@ -80,11 +78,12 @@ const releaseDelay = time.Second
 // the message can be acked; otherwise nothing was lost and the message must be delivered again.
 func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Settlement {
 	c := newCase(delivery)
+	defer w.copies.leave(c)
 	err := w.ask(ctx, c)
 	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
 	stored := w.store(ctx, c, verdict)
 	w.Observer.Observe(c.outcome(verdict, stored == nil))
-	if stored != nil {
+	if stored != nil || mutant.NoAck && verdict.Action == decide.Retry {
 		return decide.Settlement{After: releaseDelay}
 	}
 	return decide.Settlement{Done: true}
@@ -104,13 +103,16 @@ func (w *Worker) Overdue(delivery query.Delivery, at time.Time) bool {
 	return !at.Before(w.policy(c).Limit(c.query, c.received))
 }
 
-// ask is the way to the answer: decode, decide, unseal, pace, call.
+// ask is the way to the answer: decode, look, decide, unseal, call. The call keeps the fleet's pace at each attempt.
 func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	defer c.recoverPanic(&err)
 	if err := w.decode(c); err != nil {
 		return err
 	}
-	if err := w.alreadyAnswered(ctx, c); err != nil {
+	if err := w.copies.enter(ctx, c); err != nil {
+		return err
+	}
+	if err := w.look(ctx, c); err != nil {
 		return err
 	}
 	if err := decide.Plan(w.policy(c), c.query, c.facts()); err != nil {
@@ -122,10 +124,6 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	crashpoint.Here(crashpoint.AfterDecode)
 	ctx, cancel := context.WithDeadline(ctx, w.policy(c).Limit(c.query, c.received))
 	defer cancel()
-	if err := w.pace(ctx, c); err != nil {
-		return w.outOfTime(c, err)
-	}
-	crashpoint.Here(crashpoint.AfterPermit)
 	answer, attempts, err := w.Caller.Call(ctx, c.query, c.card)
 	c.attempts = keepAttempts(append(c.attempts, attempts...))
 	c.called(attempts)
@@ -148,20 +146,17 @@ func (w *Worker) outOfTime(c *work, err error) error {
 	}
 }
 
-// alreadyAnswered spends a look at the results before a call, if somebody may have handled the query before: its message was delivered
-// already, or it is a retry, whose scheduler may have crashed before its ack and been followed by somebody who got an answer.
-func (w *Worker) alreadyAnswered(ctx context.Context, c *work) error {
-	if c.delivery.Number <= 1 && !c.scheduled {
-		return nil
-	}
-	answered, err := w.Results.Answered(ctx, c.query)
+// look finds out whether the query has its result, before a call is spent: it may have been published twice, or its ack got lost.
+func (w *Worker) look(ctx context.Context, c *work) error {
+	result, err := w.Results.Result(ctx, c.query)
 	if err != nil {
 		return fault.Because("look for result", fault.Interrupted, fault.Stopped, err)
 	}
-	if answered {
-		return fault.New("look for result", fault.Duplicate, fault.AlreadyAnswered)
+	if result == nil {
+		return nil
 	}
-	return nil
+	c.result = result
+	return fault.New("look for result", fault.Duplicate, fault.AlreadyAnswered)
 }
 
 // unseal opens the query's card data, if its provider needs any.
@@ -180,16 +175,12 @@ func (w *Worker) unseal(c *work) error {
 	return nil
 }
 
-// pace waits for the upstream's rate.
-func (w *Worker) pace(ctx context.Context, c *work) error {
-	began := time.Now()
-	err := w.Pacer.Wait(ctx, c.query)
-	c.waited = time.Since(began)
-	return err
-}
-
 // policy returns the policy of the case's lane. A query whose lane could not be read gets the zero policy: it is malformed.
-func (w *Worker) policy(c *work) decide.Policy { return w.Policies[c.query.Lane] }
+func (w *Worker) policy(c *work) decide.Policy {
+	policy := w.Policies[c.query.Lane]
+	policy.OneRound = c.direct
+	return policy
+}
 
 // work is one delivery on its way: what was read of it and what happened to it so far.
 type work struct {
@@ -205,13 +196,19 @@ type work struct {
 	received time.Time
 	started  time.Time
 	rounds   int
-	revision int
+	replay   *query.Replay
 	calling  time.Duration
 	waited   time.Duration
-	stack    string
-	jitter   float64
-	// scheduled tells that the message is a retry that came due.
+	// result is the event that is stored for the query.
+	result []byte
+	stack  string
+	jitter float64
+	// alone tells that no other copy of the query is handled in this process.
+	alone bool
+	// scheduled tells that the message is a retry that came due, direct that its asker waits for the reply until a time.
 	scheduled bool
+	direct    bool
+	until     time.Time
 	// nameless tells that the message's identity could not be read, so that no result can be addressed to whoever asked.
 	nameless bool
 }
@@ -247,6 +244,7 @@ func keepAttempts(attempts []query.Attempt) []query.Attempt {
 func (c *work) called(attempts []query.Attempt) {
 	for _, attempt := range attempts {
 		c.calling += time.Duration(attempt.Milliseconds) * time.Millisecond
+		c.waited += time.Duration(attempt.WaitedMS) * time.Millisecond
 	}
 }
 
@@ -268,6 +266,9 @@ func (c *work) outcome(verdict decide.Verdict, settled bool) decide.Outcome {
 	}
 	if verdict.Action == decide.Complete {
 		outcome.Answer = &c.answer
+	}
+	if mutant.LogBody {
+		outcome.Stack = string(c.original.Data)
 	}
 	return outcome
 }

@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,7 +98,7 @@ func TestQueriesThatDieAtOnce(t *testing.T) {
 			decodeInto(t, b.store.results[key], &failed)
 			require.True(t, failed.DeadLetter)
 			require.Empty(t, outcome.Attempts, "no call was spent")
-			require.Equal(t, []string{"dead", "result"}, b.store.order, "the letter is written before the result")
+			require.Equal(t, []string{"result", "dead"}, b.store.order, "the result decides, and the letter follows")
 			for _, secret := range []string{testCard, testToken} {
 				require.NotContains(t, b.store.everything(), secret)
 			}
@@ -173,7 +176,7 @@ func TestExpiresWhileWaitingForPace(t *testing.T) {
 		delivery := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": soon})
 		require.Equal(t, done, b.Handle(t.Context(), delivery))
 		require.Equal(t, query.ReasonExpired, b.store.last(t).Verdict.Reason)
-		require.Equal(t, 2*time.Second, b.store.last(t).Waited)
+		require.Equal(t, 2*time.Second, b.store.last(t).Finished.Sub(b.store.last(t).Started))
 		require.Empty(t, b.store.dead)
 	})
 }
@@ -294,8 +297,125 @@ func TestRedeliveryFindsItsResult(t *testing.T) {
 	require.Equal(t, decide.Skip, b.store.last(t).Verdict.Action)
 
 	twice := b.easyPay("1")
-	require.Equal(t, done, b.Handle(t.Context(), twice), "a second query of the same identity loses against the guard")
+	require.Equal(t, done, b.Handle(t.Context(), twice))
+	require.Zero(t, calls, "nor does a copy that the broker did not know for one")
 	require.Len(t, b.store.results, 1)
+}
+
+func TestLetterThatACrashedHolderOwes(t *testing.T) {
+	t.Parallel()
+	refuse := func(b *bundle, refused string) {
+		b.store.refuse = func(what string) error {
+			if what == refused {
+				return fault.New("store", fault.Interrupted, fault.NotStored)
+			}
+			return nil
+		}
+	}
+	for name, delivery := range map[string]func(b *bundle) query.Delivery{
+		"a rejected query": func(b *bundle) query.Delivery { return b.easyPay("1") },
+		"a malformed query": func(b *bundle) query.Delivery {
+			return b.delivery(query.EasyPay, "1", map[string]any{"cardBin": "1"}, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			answer := b.call
+			b.fail(fault.Rejected, fault.UpstreamBroken)
+			refuse(b, "dead")
+			require.False(t, b.Handle(t.Context(), delivery(b)).Done, "it died between the result and the letter")
+			require.Len(t, b.store.results, 1)
+			require.Empty(t, b.store.dead)
+
+			refuse(b, "")
+			b.call = answer // The upstream would answer now.
+			again := delivery(b)
+			again.Number = 9
+			require.Equal(t, done, b.Handle(t.Context(), again))
+			require.Equal(t, query.Failed, b.store.statuses[keyOf("1")])
+			require.Len(t, b.store.results, 1)
+			var failed query.FailedData
+			decodeInto(t, b.store.results[keyOf("1")], &failed)
+			var dead query.DeadData
+			decodeInto(t, b.store.dead[keyOf("1")], &dead)
+			require.Equal(t, failed.Reason, dead.Reason)
+			require.Equal(t, failed.Code, dead.Code)
+			require.Equal(t, failed.Kind, dead.Kind)
+			require.Equal(t, failed.Upstream, dead.Upstream)
+			require.Len(t, dead.Attempts, len(failed.Attempts))
+			require.NotEmpty(t, dead.Payload)
+			require.Len(t, dead.Cause, 12)
+
+			refuse(b, "dead")
+			require.Equal(t, done, b.Handle(t.Context(), again), "a letter that is there is not written again")
+		})
+	}
+}
+
+func TestRepairGoesOnUntilItIsDone(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []string{"letter", "dead"} {
+		t.Run(refused, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.fail(fault.Rejected, fault.UpstreamBroken)
+			b.store.refuse = func(what string) error {
+				if what == "dead" || what == refused {
+					return fault.New("store", fault.Interrupted, fault.NotStored)
+				}
+				return nil
+			}
+			require.False(t, b.Handle(t.Context(), b.easyPay("1")).Done)
+			require.False(t, b.Handle(t.Context(), b.easyPay("1")).Done, "acked now, its letter would never be written")
+		})
+	}
+}
+
+func TestOfTwoHoldersOneDecides(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Rejected, fault.UpstreamBroken)
+	reject := b.call
+	b.call = func(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+		require.NoError(t, b.store.StoreResult(ctx, q, query.Completed, []byte(`{"type":"discount.query.completed.v1"}`)))
+		return reject(ctx, q, details)
+	}
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	require.Equal(t, query.Completed, b.store.statuses[keyOf("1")])
+	require.Empty(t, b.store.dead, "ops hold no letter of a query that was answered")
+}
+
+func TestCopiesGoOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		answer := b.call
+		b.call = func(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+			calls.Add(1)
+			time.Sleep(time.Second)
+			return answer(ctx, q, details)
+		}
+		began := time.Now()
+		var copies sync.WaitGroup
+		for range 10 {
+			copies.Go(func() { require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1"))) })
+		}
+		copies.Go(func() { require.Equal(t, done, b.Handle(t.Context(), b.easyPay("2"))) })
+		copies.Wait()
+		require.EqualValues(t, 2, calls.Load(), "one for each query")
+		require.Equal(t, time.Second, time.Since(began), "and different queries do not wait for each other")
+
+		stopped, stop := context.WithCancel(t.Context())
+		copies.Go(func() { require.Equal(t, done, b.Handle(t.Context(), b.easyPay("3"))) })
+		synctest.Wait()
+		copies.Go(func() { require.Equal(t, done, b.Handle(stopped, b.easyPay("3"))) })
+		synctest.Wait()
+		stop()
+		copies.Wait()
+		require.Len(t, b.store.retries, 1, "the copy of a stopping worker is scheduled")
+	})
 }
 
 func TestOddHeadersAreNoPoison(t *testing.T) {
@@ -332,6 +452,46 @@ func TestRetryFindsItsResult(t *testing.T) {
 	}
 	require.Equal(t, done, b.Handle(t.Context(), due))
 	require.Equal(t, decide.Skip, b.store.last(t).Verdict.Action)
+}
+
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Unavailable, fault.Timeout)
+	past := time.Now().Add(20 * time.Second).UTC().Format(time.RFC3339Nano)
+	first := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008"}, map[string]any{"expirytime": past})
+	first.Stored = time.Now().Add(-time.Hour)
+	require.Equal(t, done, b.Handle(t.Context(), first))
+	require.Len(t, b.store.retries, 1)
+	var retry query.Retry
+	require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+	retry.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 2, Batch: "b1", Actor: "kim"}, Result: 5, Letter: 6}
+	retry.FirstSeen = time.Now()
+	body, err := json.Marshal(retry)
+	require.NoError(t, err)
+	var asked *query.Query
+	b.call = func(_ context.Context, q *query.Query, _ *card.Details) (query.Answer, []query.Attempt, error) {
+		asked = q
+		return query.Answer{}, nil, fault.New("call", fault.Unavailable, fault.Timeout)
+	}
+	due := query.Delivery{Subject: b.subjects.RetryDue(query.EasyPay, query.Bulk, "shop"), Data: body, Number: 1, Stored: time.Now()}
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	require.Equal(t, *retry.Replay, *asked.Replay, "the writers know what it supersedes")
+	require.Zero(t, asked.Expires, "the deadline of its client has passed")
+	require.NoError(t, query.ReadStrict(b.store.retries[1].body, &retry))
+	require.Equal(t, asked.Replay, retry.Replay, "a further round is a round of the replay")
+
+	b.fail(fault.Rejected, fault.UpstreamBroken)
+	due.Data = b.store.retries[1].body
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	var dead query.DeadData
+	event := decodeInto(t, b.store.dead[keyOf("1")], &dead)
+	require.Equal(t, keyOf("1")+".dead.2", event["id"])
+	require.Equal(t, 2, dead.Revision)
+	require.Equal(t, asked.ReplayRef(), dead.Replay)
+	var failed query.FailedData
+	decodeInto(t, b.store.results[keyOf("1")], &failed)
+	require.Equal(t, asked.ReplayRef(), failed.Replay)
 }
 
 func TestPanicIsSetAsideAfterAFewRounds(t *testing.T) {
@@ -386,7 +546,7 @@ func TestNothingIsDoneThatWasNotStored(t *testing.T) {
 		"dead letter":      {refuse: "dead", kind: fault.Rejected, number: 1},
 		"result of a dead": {refuse: "result", kind: fault.Rejected, number: 1},
 		"retry":            {refuse: "retry", kind: fault.Unavailable, number: 1},
-		"look for result":  {refuse: "look,retry", number: 2},
+		"look for result":  {refuse: "look,retry", number: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,5 @@
+//go:build mutant_ack_first
+
+package mutant
+
+const active = ackFirst

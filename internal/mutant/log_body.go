@@ -1,0 +1,5 @@
+//go:build mutant_log_body
+
+package mutant
+
+const active = logBody

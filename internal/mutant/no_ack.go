@@ -1,0 +1,5 @@
+//go:build mutant_no_ack
+
+package mutant
+
+const active = noAck

@@ -1,0 +1,5 @@
+//go:build mutant_no_guard
+
+package mutant
+
+const active = noGuard

@@ -1,0 +1,5 @@
+//go:build mutant_publish_twice
+
+package mutant
+
+const active = publishTwice
