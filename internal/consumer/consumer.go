@@ -14,6 +14,7 @@ import (
 
 	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/decide"
+	"discountquery.example/worker/internal/mutant"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -23,39 +24,14 @@ type Handler interface {
 	Handle(ctx context.Context, delivery query.Delivery) decide.Settlement
 }
 
-// Event is what a consumer reports about itself.
-type Event struct {
-	// Consumer is the name of the durable consumer.
-	Consumer string
-	// What says what happened.
-	What What
-	// Err is the broker's error, if there was one.
-	Err error
-}
-
-// What lists what a consumer reports.
-type What string
-
-// What a consumer reports.
-const (
-	// Pulling is reported when pulling works, for the first time or again.
-	Pulling What = "pulling"
-	// PullFailed is a pull that the broker did not answer or refused. The consumer goes on trying.
-	PullFailed What = "pull_failed"
-	// Gone is a durable consumer that does not exist any more. The consumer goes on trying.
-	Gone What = "gone"
-	// AckFailed is an ack that the broker did not confirm. The message will be delivered again and find its result.
-	AckFailed What = "ack_failed"
-	// HeartbeatFailed is a held message whose hold could not be extended.
-	HeartbeatFailed What = "heartbeat_failed"
-)
-
 // Options are the parts of a Consumer.
 type Options struct {
 	// JS, Stream and Name say which durable consumer to bind to. It is never created here.
 	JS     jetstream.JetStream
 	Stream string
 	Name   string
+	// Line is shared by all consumers on JS's connection. Nil gives the consumer one of its own.
+	Line *Line
 	// Slots is how many messages are held at once.
 	Slots int
 	// PullExpiry is how long one pull waits for messages. A heartbeat comes every second in the meantime, or twice if it is shorter
@@ -79,6 +55,10 @@ type Consumer struct {
 	slots    chan struct{}
 	held     *held
 	healthy  healthy
+	seat     *seat
+	// What follows belongs to the pull loop: how the durable consumer delivers, and whether a pull has failed since it was bound to.
+	watch  watch
+	failed bool
 }
 
 // Timing of the pull loop.
@@ -99,9 +79,12 @@ func Bind(ctx context.Context, options Options) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bind to consumer %s of stream %s: %w", options.Name, options.Stream, err)
 	}
-	ackWait := bound.CachedInfo().Config.AckWait
-	c := &Consumer{Options: options, consumer: bound, slots: make(chan struct{}, options.Slots)}
-	c.held = newHeld(ackWait, func(err error) { c.report(HeartbeatFailed, err) })
+	c := &Consumer{Options: options, consumer: bound, slots: make(chan struct{}, options.Slots), watch: newWatch(options.PullExpiry)}
+	if c.Line == nil {
+		c.Line = NewLine(c.JS.Conn())
+	}
+	c.seat = c.Line.join()
+	c.held = newHeld(bound.CachedInfo().Config.AckWait, func(err error) { c.report(HeartbeatFailed, err) })
 	return c, nil
 }
 
@@ -134,12 +117,15 @@ func (c *Consumer) Run(take, work context.Context) {
 			return
 		}
 		if slots = c.worthTaking(slots); slots == 0 {
+			c.watch.restart()
 			wait(take, gatePause)
 			continue
 		}
+		began := time.Now()
+		c.seat.begins()
 		used, err := c.pull(slots, messages)
 		c.release(slots - used)
-		c.pulled(take, err)
+		c.pulled(take, began, used, err)
 	}
 }
 
@@ -194,6 +180,7 @@ func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
 	if !c.Healthy() {
 		expiry = min(expiry, firstPull)
 	}
+	before := c.JS.Conn().LastError()
 	batch, err := c.consumer.Fetch(slots, jetstream.FetchMaxWait(expiry), jetstream.FetchHeartbeat(min(pullHeartbeat, expiry/2)))
 	if err != nil {
 		return 0, err
@@ -204,12 +191,23 @@ func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
 		messages <- message
 		used++
 	}
-	return used, batch.Error()
+	return used, c.explain(batch.Error(), before)
+}
+
+// explain adds to the error of a pull that a right was missing meanwhile: the server tells that aside, and the pull is only not answered.
+func (c *Consumer) explain(err, before error) error {
+	if now := c.JS.Conn().LastError(); err != nil && now != before && errors.Is(now, nats.ErrPermissionViolation) { //nolint:errorlint // It is whether it is the same one.
+		return fmt.Errorf("%w: %w", nats.ErrPermissionViolation, err)
+	}
+	return err
 }
 
 // handle takes one message from its delivery to its settlement. It is held meanwhile.
 func (c *Consumer) handle(work context.Context, message jetstream.Msg) {
 	crashpoint.Here(crashpoint.AfterFetch)
+	if mutant.AckFirst {
+		c.settle(message, decide.Settlement{Done: true})
+	}
 	delivery, err := deliveryOf(message)
 	settlement := decide.Settlement{}
 	if err == nil {
@@ -237,27 +235,6 @@ func (c *Consumer) settle(message jetstream.Msg, settlement decide.Settlement) {
 	}
 }
 
-// pulled reports the end of a pull and pauses after one that failed. What the last pull of a stopping consumer met is of no use to
-// anybody.
-func (c *Consumer) pulled(take context.Context, err error) {
-	if err == nil {
-		if c.healthy.set(true) {
-			c.report(Pulling, nil)
-		}
-		return
-	}
-	if take.Err() != nil {
-		return
-	}
-	c.healthy.set(false)
-	what := PullFailed
-	if c.gone(take, err) {
-		what = Gone
-	}
-	c.report(what, err)
-	wait(take, pullPause)
-}
-
 // gone tells whether a pull failed because the durable consumer does not exist. Only a pull that waits is told so; a later one finds
 // that nobody listens, which can have other causes.
 func (c *Consumer) gone(ctx context.Context, err error) bool {
@@ -268,12 +245,8 @@ func (c *Consumer) gone(ctx context.Context, err error) bool {
 		errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
-// Healthy tells whether the last pull worked.
+// Healthy tells whether the last pull worked, and the durable consumer is not known to have stopped to deliver.
 func (c *Consumer) Healthy() bool { return c.healthy.get() }
-
-func (c *Consumer) report(what What, err error) {
-	c.OnEvent(Event{Consumer: c.Stream + "/" + c.Name, What: what, Err: err})
-}
 
 // deliveryOf returns the message in the words of the domain.
 func deliveryOf(message jetstream.Msg) (query.Delivery, error) {

@@ -12,14 +12,39 @@ import (
 // held keeps the messages that are being handled from being delivered to somebody else: it extends their ack wait every third of it.
 // One loop serves all messages, because most are settled long before their first third is over.
 type held struct {
-	every    time.Duration
-	onError  func(error)
+	onError func(error)
+	// changed tells the loop that every is another one now.
+	changed chan struct{}
+
 	mu       sync.Mutex
+	every    time.Duration
 	messages map[jetstream.Msg]time.Time
 }
 
 func newHeld(ackWait time.Duration, onError func(error)) *held {
-	return &held{every: ackWait / 3, onError: onError, messages: map[jetstream.Msg]time.Time{}}
+	return &held{every: ackWait / 3, onError: onError, changed: make(chan struct{}, 1), messages: map[jetstream.Msg]time.Time{}}
+}
+
+// setAckWait makes the extensions follow another ack wait.
+func (h *held) setAckWait(ackWait time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.every == ackWait/3 {
+		return
+	}
+	h.every = ackWait / 3
+	select {
+	case h.changed <- struct{}{}:
+	default: // The loop has not looked yet, and will find the new one.
+	}
+}
+
+// tick returns how often to look for what is due. At half the interval, no message is left without an extension for longer than half of
+// its ack wait.
+func (h *held) tick() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return max(h.every/2, time.Millisecond)
 }
 
 func (h *held) add(message jetstream.Msg) {
@@ -36,13 +61,14 @@ func (h *held) remove(message jetstream.Msg) {
 
 // run extends what is held until ctx ends.
 func (h *held) run(ctx context.Context) {
-	// A tick at half the interval leaves no message without an extension for longer than half of its ack wait.
-	ticker := time.NewTicker(max(h.every/2, time.Millisecond))
+	ticker := time.NewTicker(h.tick())
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
 			h.extend(now)
+		case <-h.changed:
+			ticker.Reset(h.tick())
 		case <-ctx.Done():
 			return
 		}

@@ -85,6 +85,28 @@ func TestFailedExtensionIsTriedAgainAtTheNextTick(t *testing.T) {
 	})
 }
 
+func TestAnotherAckWaitIsFollowedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := holding(t, func(err error) { require.NoError(t, err) })
+		m := &extended{began: time.Now()}
+		h.add(m)
+		time.Sleep(time.Second)
+		h.setAckWait(30 * time.Second) // The same: the ticks go on as they are.
+		time.Sleep(3 * time.Second)
+		h.setAckWait(time.Minute)
+		h.setAckWait(6 * time.Second)
+		time.Sleep(5500 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{5 * time.Second, 7 * time.Second, 9 * time.Second}, m.at)
+		h.setAckWait(time.Minute)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{29500 * time.Millisecond}, m.at[3:])
+		h.remove(m)
+	})
+}
+
 func TestSlowHandlerGetsItsMessageOnce(t *testing.T) {
 	t.Parallel()
 	const wait = time.Second

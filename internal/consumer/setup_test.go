@@ -87,15 +87,35 @@ type running struct {
 
 func (b *bundle) run(options Options) *running {
 	b.t.Helper()
+	return b.start(b.bind(options))
+}
+
+// start runs a consumer that was bound before.
+func (b *bundle) start(c *Consumer) *running {
+	b.t.Helper()
 	take, stopTaking := context.WithCancel(context.Background())
 	work, stopWorking := context.WithCancel(context.Background())
-	r := &running{Consumer: b.bind(options), t: b.t, take: stopTaking, work: stopWorking, ended: make(chan struct{})}
+	r := &running{Consumer: c, t: b.t, take: stopTaking, work: stopWorking, ended: make(chan struct{})}
 	go func() {
 		defer close(r.ended)
 		r.Run(take, work)
 	}()
 	b.t.Cleanup(func() { stopWorking(); r.stop() })
 	return r
+}
+
+// take takes count messages off the durable consumer, as another worker would, and settles none.
+func (b *bundle) take(t testing.TB, count int) []jetstream.Msg {
+	t.Helper()
+	durable, err := b.JS.Consumer(t.Context(), b.binding.Stream, b.binding.Config.Name)
+	require.NoError(t, err)
+	batch, err := durable.Fetch(count)
+	require.NoError(t, err)
+	var taken []jetstream.Msg
+	for message := range batch.Messages() {
+		taken = append(taken, message)
+	}
+	return taken
 }
 
 // stop ends the taking and waits until everything is settled.

@@ -1,5 +1,6 @@
 // Package sweeper is the net under the broker: it finds queries that the broker gave up on, and queries that should have had their
-// result by now, by reading the streams. It hands them to the same handler as everybody else and must never ack, delete or decide.
+// result by now, by reading the streams. It hands them to the same handler as everybody else, has those removed that were given up on and
+// are settled, and must never ack, delete or decide itself.
 package sweeper
 
 import (
@@ -51,6 +52,8 @@ type Options struct {
 	// Batch is how many waiting messages of one consumer are looked at in one pass.
 	Batch   int
 	Handler Handler
+	// Remove takes a message that was given up on and is settled out of its stream. It may be called again for one that is gone.
+	Remove func(ctx context.Context, binding Binding, sequence uint64) error
 	// OnFound is told each query that was swept up, OnTrouble each pass that ended early. Both must be quick.
 	OnFound   func(why Why, settled bool)
 	OnTrouble func(err error)
@@ -60,7 +63,7 @@ type Options struct {
 type Sweeper struct {
 	Options
 
-	// settled holds what was swept up already. The broker keeps a message that it gave up on, so each pass meets it again.
+	// settled holds the overdue queries that were swept up already. Their messages wait for the consumer, so each pass meets them again.
 	settled map[place]bool
 	// cursors say where the next look for overdue queries begins.
 	cursors map[Binding]uint64
@@ -139,7 +142,11 @@ func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, bin
 		if err != nil || message == nil || message.Sequence > delivered {
 			return err
 		}
-		s.settle(ctx, binding, message, GivenUp)
+		if s.settle(ctx, binding, message, GivenUp) {
+			if err := s.Remove(ctx, binding, message.Sequence); err != nil {
+				return err
+			}
+		}
 		next = message.Sequence + 1
 	}
 	return nil
@@ -157,7 +164,7 @@ func (s *Sweeper) sweepOverdue(ctx context.Context, stream jetstream.Stream, bin
 			break
 		}
 		if s.Handler.Overdue(deliveryOf(binding, message, 1), time.Now().Add(-s.Grace)) {
-			s.settle(ctx, binding, message, Overdue)
+			s.settleOverdue(ctx, binding, message)
 		}
 		next = message.Sequence + 1
 	}
@@ -174,23 +181,28 @@ func read(ctx context.Context, stream jetstream.Stream, binding Binding, sequenc
 	return message, err
 }
 
-// settle hands a message to the handler as one that was delivered before, so that the handler looks for its result first; one that was
-// given up on counts as delivered more often than any policy allows.
-func (s *Sweeper) settle(ctx context.Context, binding Binding, message *jetstream.RawStreamMsg, why Why) {
+// settleOverdue settles an overdue query once. Its message stays: it may be on its way to a worker, who will find the result and ack it.
+func (s *Sweeper) settleOverdue(ctx context.Context, binding Binding, message *jetstream.RawStreamMsg) {
 	at := place{stream: binding.Stream, sequence: message.Sequence}
-	if s.settled[at] {
+	if s.settled[at] || !s.settle(ctx, binding, message, Overdue) {
 		return
 	}
+	if len(s.settled) >= maxSettled {
+		clear(s.settled) // Looking a few results up again costs less than remembering for ever.
+	}
+	s.settled[at] = true
+}
+
+// settle hands a message to the handler as one that was delivered before, so that the handler looks for its result first; one that was
+// given up on counts as delivered more often than any policy allows. It tells whether the query has its result now.
+func (s *Sweeper) settle(ctx context.Context, binding Binding, message *jetstream.RawStreamMsg, why Why) bool {
 	deliveries := 2
 	if why == GivenUp {
 		deliveries = givenUpDeliveries
 	}
 	settlement := s.Handler.Handle(ctx, deliveryOf(binding, message, deliveries))
-	if len(s.settled) >= maxSettled {
-		clear(s.settled) // Looking a few results up again costs less than remembering for ever.
-	}
-	s.settled[at] = settlement.Done
 	s.OnFound(why, settlement.Done)
+	return settlement.Done
 }
 
 // maxSettled bounds what is remembered of earlier passes.

@@ -2,6 +2,7 @@ package sweeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/broker/brokertest"
+	"discountquery.example/worker/internal/consumer"
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/query"
 )
@@ -31,6 +33,8 @@ type bundle struct {
 	overdue func(query.Delivery) bool
 	done    bool
 	found   map[Why]int
+	removed []uint64
+	refuse  error
 }
 
 func setup(t *testing.T) *bundle {
@@ -47,7 +51,7 @@ func setup(t *testing.T) *bundle {
 	}
 	b.sweeper = New(Options{
 		JS: b.JS, Bindings: []Binding{b.binding}, Lease: b.lease(t, "me"), Every: 10 * time.Millisecond, Batch: 10, Grace: time.Minute,
-		Handler: b, OnTrouble: func(err error) { t.Error(err) },
+		Handler: b, Remove: b.remove, OnTrouble: func(err error) { t.Error(err) },
 		OnFound: func(why Why, _ bool) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -71,6 +75,27 @@ func (b *bundle) Handle(_ context.Context, delivery query.Delivery) decide.Settl
 	return decide.Settlement{Done: b.done}
 }
 
+// remove removes as the worker does, unless it is told to refuse.
+func (b *bundle) remove(ctx context.Context, binding Binding, sequence uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refuse != nil {
+		return b.refuse
+	}
+	b.removed = append(b.removed, sequence)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return consumer.Remove(ctx, b.JS, binding.Stream, binding.Consumer, sequence)
+}
+
+// stored returns how many messages the stream holds.
+func (b *bundle) stored(t *testing.T) int {
+	t.Helper()
+	stream, err := b.JS.Stream(t.Context(), b.binding.Stream)
+	require.NoError(t, err)
+	return int(stream.CachedInfo().State.Msgs)
+}
+
 func (b *bundle) Overdue(delivery query.Delivery, _ time.Time) bool { return b.overdue(delivery) }
 
 // publish stores n queries in the lane.
@@ -85,18 +110,18 @@ func (b *bundle) publish(t *testing.T, n int) {
 // giveUp takes n messages as often as the broker allows, without ever settling one.
 func (b *bundle) giveUp(t *testing.T, n int) {
 	t.Helper()
-	consumer, err := b.JS.Consumer(t.Context(), b.binding.Stream, b.binding.Consumer)
+	durable, err := b.JS.Consumer(t.Context(), b.binding.Stream, b.binding.Consumer)
 	require.NoError(t, err)
 	taken := 0
 	require.Eventually(t, func() bool {
-		batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(50*time.Millisecond))
+		batch, err := durable.Fetch(n, jetstream.FetchMaxWait(50*time.Millisecond))
 		if err != nil {
 			return false
 		}
 		for range batch.Messages() {
 			taken++
 		}
-		info, err := consumer.Info(t.Context())
+		info, err := durable.Info(t.Context())
 		return err == nil && taken >= 2*n && info.NumAckPending == 0
 	}, 30*time.Second, time.Millisecond)
 }
@@ -116,8 +141,10 @@ func TestFindsWhatTheBrokerGaveUpOn(t *testing.T) {
 		require.False(t, delivery.Stored.IsZero())
 	}
 	require.Equal(t, map[Why]int{GivenUp: 30}, b.found)
+	require.Len(t, b.removed, 30)
+	require.Equal(t, 5, b.stored(t), "what was given up on is gone, what waits is not")
 	require.NoError(t, b.sweeper.Pass(t.Context()))
-	require.Len(t, b.handled, 30, "what was settled is not taken up again")
+	require.Len(t, b.handled, 30)
 }
 
 func TestTakesUpAgainWhatWasNotSettled(t *testing.T) {
@@ -127,10 +154,44 @@ func TestTakesUpAgainWhatWasNotSettled(t *testing.T) {
 	b.giveUp(t, 1)
 	b.done = false
 	require.NoError(t, b.sweeper.Pass(t.Context()))
+	require.Empty(t, b.removed, "no result, no removal")
+	require.Equal(t, 1, b.stored(t))
 	b.done = true
 	require.NoError(t, b.sweeper.Pass(t.Context()))
 	require.NoError(t, b.sweeper.Pass(t.Context()))
 	require.Len(t, b.handled, 2)
+	require.Zero(t, b.stored(t))
+}
+
+func TestTakesUpAgainWhatWasNotRemoved(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.publish(t, 3)
+	b.giveUp(t, 3)
+	b.refuse = errors.New("no")
+	for pass := range 2 {
+		require.ErrorIs(t, b.sweeper.Pass(t.Context()), b.refuse)
+		require.Len(t, b.handled, 1+pass, "a broker that removes nothing now is not asked again in this pass")
+	}
+	b.refuse = nil
+	require.NoError(t, b.sweeper.Pass(t.Context()))
+	require.Equal(t, []uint64{1, 2, 3}, b.removed)
+	require.Zero(t, b.stored(t))
+}
+
+// TestGivenUpOnAfterItWasOverdue settles a query while its message waits, and removes the message once the broker has given up on it.
+func TestGivenUpOnAfterItWasOverdue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.publish(t, 1)
+	b.overdue = func(query.Delivery) bool { return true }
+	require.NoError(t, b.sweeper.Pass(t.Context()))
+	require.Equal(t, map[Why]int{Overdue: 1}, b.found)
+	require.Empty(t, b.removed)
+	b.giveUp(t, 1)
+	require.NoError(t, b.sweeper.Pass(t.Context()))
+	require.Equal(t, map[Why]int{Overdue: 1, GivenUp: 1}, b.found)
+	require.Zero(t, b.stored(t))
 }
 
 func TestFindsOverdueQueriesInABacklogBatchByBatch(t *testing.T) {
@@ -148,15 +209,17 @@ func TestFindsOverdueQueriesInABacklogBatchByBatch(t *testing.T) {
 		require.Equal(t, 2, delivery.Number, "the handler looks for a result first")
 	}
 	require.Equal(t, map[Why]int{Overdue: 5}, b.found)
+	require.Empty(t, b.removed, "they wait for the consumer")
+	require.Equal(t, 25, b.stored(t))
 }
 
 func TestLeavesHeldMessagesAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.publish(t, 3)
-	consumer, err := b.JS.Consumer(t.Context(), b.binding.Stream, b.binding.Consumer)
+	durable, err := b.JS.Consumer(t.Context(), b.binding.Stream, b.binding.Consumer)
 	require.NoError(t, err)
-	batch, err := consumer.Fetch(3, jetstream.FetchMaxWait(5*time.Second))
+	batch, err := durable.Fetch(3, jetstream.FetchMaxWait(5*time.Second))
 	require.NoError(t, err)
 	var held []jetstream.Msg
 	for message := range batch.Messages() {
@@ -166,6 +229,7 @@ func TestLeavesHeldMessagesAlone(t *testing.T) {
 	require.NoError(t, held[1].DoubleAck(t.Context()))
 	require.NoError(t, b.sweeper.Pass(t.Context()))
 	require.Empty(t, b.handled)
+	require.Empty(t, b.removed)
 }
 
 func TestMissingConsumerIsReported(t *testing.T) {
