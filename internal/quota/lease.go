@@ -1,0 +1,312 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"discountquery.example/worker/internal/fault"
+)
+
+// How slots are leased.
+const (
+	// shortest and longest bound the time of a round, in which each replica has one lease.
+	shortest = 100 * time.Millisecond
+	longest  = time.Second
+	// maxAhead is how far ahead of the present slots are leased at most.
+	maxAhead = longest + calmAhead
+	// calmAhead is how far ahead they are leased at least, before the time that a lease covers.
+	calmAhead = 150 * time.Millisecond
+	// storeTimeout bounds the calls of the store that make up one step. If replies are usually fast, leastTimeout is enough.
+	storeTimeout = 2 * time.Second
+	leastTimeout = storeTimeout / 4
+	// retryPause is the longest wait before the store is tried again after it failed.
+	retryPause = 500 * time.Millisecond
+	// leastLead is how long before the last slot held the next lease is begun, at least.
+	leastLead = 20 * time.Millisecond
+)
+
+// leaser leases slots of one account. It is used by one goroutine.
+type leaser struct {
+	fleet   *Fleet
+	account *account
+
+	// state and revision are the last entry known; fresh tells that it can be the present one because nobody else writes.
+	state    State
+	revision uint64
+	fresh    bool
+	// length is the time within which all replicas should have had a lease.
+	length time.Duration
+	// conflicts counts the attempts in vain since the last lease, which was wanted since the tick wanted, if there were any.
+	conflicts int
+	wanting   bool
+	wanted    time.Duration
+	// trip is how long a call of the store takes, taking how long a lease takes.
+	trip, taking estimate
+	// checked is when the server's time was looked up last; 0 means never.
+	checked time.Duration
+	row     int
+	told    float64
+	// knew tells that the rate was known before.
+	knew   bool
+	silent bool
+}
+
+func newLeaser(f *Fleet, a *account) *leaser {
+	return &leaser{fleet: f, account: a, length: shortest, told: a.settings.Ceiling}
+}
+
+func (l *leaser) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, at := l.want()
+		if n == 0 {
+			l.wanting = false
+			l.fleet.await(ctx, at, l.account.lease)
+			continue
+		}
+		if !l.wanting {
+			l.wanting, l.wanted = true, l.fleet.now()
+		}
+		if pause := l.attempt(ctx, n); pause > 0 {
+			l.fleet.await(ctx, l.fleet.now()+pause, nil)
+		}
+	}
+}
+
+// want returns how many slots could be used now, or if none, when to look again.
+func (l *leaser) want() (n int, at time.Duration) {
+	a, tick := l.account, l.fleet.now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.block(l.fleet.blockedUntil(a.control, tick), tick)
+	if !a.heard || a.mute || a.control.Paused || a.waiting.length == 0 || a.effective().Ceiling <= 0 {
+		return 0, forever
+	}
+	if tick < a.blocked {
+		return 0, a.blocked
+	}
+	held, own := a.live(tick), a.use.rate(tick)
+	target := a.waiting.length + int(own*l.lead().Seconds())
+	if held >= target {
+		return 0, forever
+	}
+	if held > 0 {
+		if begin := a.slots[held-1].from - l.lead(); begin > tick {
+			return 0, begin
+		}
+	}
+	return target - held, 0
+}
+
+// lead is how long before its last slot a replica begins to lease the next ones.
+func (l *leaser) lead() time.Duration { return min(max(l.taking.high(), leastLead), l.length) }
+
+// attempt tries once to lease slots, n at most, and returns how long to wait before anything else is done.
+func (l *leaser) attempt(ctx context.Context, n int) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, min(storeTimeout, max(leastTimeout, 8*l.trip.high())))
+	defer cancel()
+	settings := l.settings()
+	if !l.fresh {
+		if err := l.read(ctx, settings); err != nil {
+			return l.failed(err)
+		}
+	}
+	server, known := l.fleet.clock.span(l.fleet.now())
+	t := terms{Settings: settings, now: server.late, reach: 2 * l.trip.high(), vague: server.width() + timerLateness}
+	if !known || t.vague > t.slack() && l.fleet.now()-l.checked > 2*refresh {
+		return l.learn(ctx)
+	}
+	horizon := min(2*(l.length+calmAhead), maxAhead)
+	if early := l.state.start(t).Sub(server.late) - horizon; early > 0 && !l.state.Renewed {
+		l.fresh, l.wanting = false, false
+		l.free(server.tick(l.state.Next))
+		return early + jittered(horizon/4)
+	}
+	t.round = l.length + l.lead()
+	state, granted := l.state.lease(t, n)
+	if err := l.write(ctx, state); err != nil {
+		return l.failed(err)
+	}
+	l.take(granted, server)
+	return l.check(ctx)
+}
+
+func (l *leaser) settings() Settings {
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	return l.account.effective()
+}
+
+// read gets the present entry. An account that has none begins.
+func (l *leaser) read(ctx context.Context, settings Settings) error {
+	sent := l.fleet.now()
+	found, err := l.fleet.Store.Get(ctx, l.account.name.stateKey())
+	received := l.fleet.now()
+	if err == nil || errors.Is(err, ErrMissing) {
+		l.trip.add(received - sent)
+	}
+	if errors.Is(err, ErrMissing) {
+		l.state, l.revision = begin(settings), 0
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.fleet.clock.noteRead(found, received)
+	if l.state, err = readState(found.Value, l.fleet.latest(received)); err != nil {
+		return err
+	}
+	l.revision = found.Revision
+	return nil
+}
+
+// write replaces the entry by what follows from it.
+func (l *leaser) write(ctx context.Context, state State) error {
+	value, err := state.bytes()
+	if err != nil {
+		return err
+	}
+	sent := l.fleet.now()
+	l.fresh = false
+	revision, err := l.fleet.Store.Put(ctx, l.account.name.stateKey(), value, l.revision)
+	if err != nil {
+		return err
+	}
+	confirmed := l.fleet.now()
+	l.trip.add(confirmed - sent)
+	l.fleet.clock.noteWrite(revision, sent, confirmed)
+	l.state, l.revision = state, revision
+	l.fresh = l.conflicts == 0
+	return nil
+}
+
+// learn finds out the server's time: it writes the entry as it is and looks when that was.
+func (l *leaser) learn(ctx context.Context) time.Duration {
+	if err := l.write(ctx, l.state); err != nil {
+		return l.failed(err)
+	}
+	l.checked = 0
+	return l.check(ctx)
+}
+
+// check looks at the entry now and then, to know the server's time well.
+func (l *leaser) check(ctx context.Context) time.Duration {
+	tick := l.fleet.now()
+	if l.checked > 0 && tick-l.checked < refresh {
+		return 0
+	}
+	written := l.revision
+	if err := l.read(ctx, l.settings()); err != nil {
+		l.fresh = false
+		return l.failed(err)
+	}
+	l.fresh = l.fresh && l.revision == written
+	l.checked = tick
+	return 0
+}
+
+// take hands over the slots of a lease and learns from how it went.
+func (l *leaser) take(g grant, server span) {
+	tick := l.fleet.now()
+	l.taking.add(tick - l.wanted)
+	if l.conflicts == 0 {
+		l.length = max(shortest, l.length*9/10)
+	}
+	l.conflicts, l.wanting = 0, false
+	l.row++
+	slots := make([]slot, g.n)
+	for i := range slots {
+		from := server.tick(g.start.Add(time.Duration(i) * g.interval))
+		slots[i] = slot{from: from, until: from + g.tolerance - server.width(), slack: l.settings().slack(), row: l.row}
+	}
+	a := l.account
+	a.mu.Lock()
+	a.slots = append(a.slots, slots...)
+	a.free = server.tick(l.state.Next)
+	a.away = false
+	a.lowered(server.tick(l.state.Cut))
+	a.mu.Unlock()
+	l.silent = false
+	wake(a.serve)
+	l.tell()
+}
+
+// free notes the first call time that nobody holds.
+func (l *leaser) free(tick time.Duration) {
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	l.account.free, l.account.away = tick, false
+	l.silent = false
+}
+
+// tell reports a rate that has changed by a tenth or reached the ceiling.
+func (l *leaser) tell() {
+	a := l.account
+	a.mu.Lock()
+	before := l.told
+	a.rate = l.state.Rate
+	change := Change{Account: a.name, Why: Recovered, From: before, To: a.rate, Control: a.control}
+	full := a.rate == a.effective().Ceiling
+	a.mu.Unlock()
+	if math.Abs(change.To-before) < before/10 && (!full || change.To == before) {
+		return
+	}
+	switch {
+	case !l.knew:
+		change.Why = Begun
+	case change.To < before:
+		change.Why = Lowered
+	}
+	l.told, l.knew = change.To, true
+	l.fleet.OnChange(change)
+}
+
+// failed returns the pause after an attempt that failed. Whoever loses a race takes more the next time, and keeps out of the way for a
+// random while; the store's absence is told once.
+func (l *leaser) failed(err error) time.Duration {
+	l.fresh = false
+	if errors.Is(err, ErrConflict) {
+		l.conflicts++
+		if l.conflicts > 1 {
+			l.length = min(longest, l.length*3/2)
+		}
+		return jittered(l.trip.mean << min(l.conflicts, 3))
+	}
+	a := l.account
+	a.mu.Lock()
+	a.away = true
+	a.mu.Unlock()
+	if !l.silent {
+		l.silent = true
+		l.fleet.OnTrouble(a.name, trouble("lease pace", err))
+	}
+	return retryPause/2 + jittered(retryPause/2)
+}
+
+// trouble returns what is told of an error of the store.
+func trouble(op string, err error) error {
+	code := fault.BrokerUnreachable
+	if errors.Is(err, ErrBroken) {
+		code = fault.BadJSON
+	}
+	return fault.Because(op, fault.Unavailable, code, err)
+}
+
+// estimate follows a duration and how much it varies.
+type estimate struct {
+	mean, deviation time.Duration
+	known           bool
+}
+
+func (e *estimate) add(d time.Duration) {
+	if !e.known {
+		e.mean, e.deviation, e.known = d, d/2, true
+		return
+	}
+	e.deviation += ((d - e.mean).Abs() - e.deviation) / 4
+	e.mean += (d - e.mean) / 8
+}
+
+// high returns what is rarely exceeded.
+func (e *estimate) high() time.Duration { return e.mean + 4*e.deviation }
