@@ -53,6 +53,8 @@ type Question struct {
 	ID     string
 	// Expires is the deadline; zero for none.
 	Expires time.Time
+	// MaxAge is how old an answer to the same question may be; nil to have the upstream asked. It counts in whole seconds.
+	MaxAge *time.Duration
 	// Correlation is echoed in the result.
 	Correlation string
 	// EasyPay or UnionPay is the question itself.
@@ -81,6 +83,7 @@ type request struct {
 	Time        time.Time `json:"time"`
 	ContentType string    `json:"datacontenttype"`
 	Expires     time.Time `json:"expirytime,omitzero"`
+	MaxAge      *int64    `json:"maxage,omitzero"`
 	Correlation string    `json:"correlationid,omitempty"`
 	Data        any       `json:"data"`
 }
@@ -101,13 +104,23 @@ func (c *Client) Publish(ctx context.Context, question Question) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if _, err := c.JS.PublishMsg(ctx, message, jetstream.WithMsgID(c.Name+"/"+question.Source+"/"+question.ID)); err != nil {
-		if errors.Is(err, jetstream.ErrNoStreamResponse) {
-			return "", fmt.Errorf("publish query: nobody serves %s in lane %s on this broker: %w", question.Provider, question.Lane, err)
-		}
-		return "", fmt.Errorf("publish query: %w", err)
+	if _, err := c.publish(ctx, question, message); err != nil {
+		return "", err
 	}
 	return query.Key(c.Name, question.Source, question.ID), nil
+}
+
+// publish stores a query and tells whether the broker knew it already.
+func (c *Client) publish(ctx context.Context, question Question, message *nats.Msg) (known bool, err error) {
+	ack, err := c.JS.PublishMsg(ctx, message, jetstream.WithMsgID(c.Name+"/"+question.Source+"/"+question.ID))
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return false, fmt.Errorf("publish query: nobody serves %s in lane %s on this broker: %w", question.Provider, question.Lane, err)
+	case err != nil:
+		return false, fmt.Errorf("publish query: %w", err)
+	default:
+		return ack.Duplicate, nil
+	}
 }
 
 // Ask publishes a question and waits for its result until ctx ends. It listens before it publishes, so that no result is missed.
@@ -123,8 +136,18 @@ func (c *Client) Ask(ctx context.Context, question Question) (Result, error) {
 		return Result{}, fmt.Errorf("listen for result: %w", err)
 	}
 	defer func() { _ = subscription.Unsubscribe() }() // The connection may be gone, and the subscription with it.
-	if _, err := c.Publish(ctx, question); err != nil {
+	message, err := c.message(question)
+	if err != nil {
 		return Result{}, err
+	}
+	known, err := c.publish(ctx, question, message)
+	if err != nil {
+		return Result{}, err
+	}
+	if known {
+		if result, err := c.Lookup(ctx, key); err == nil {
+			return result, nil // It was asked before, and its result has long been published.
+		}
 	}
 	select {
 	case message := <-results:
@@ -160,7 +183,8 @@ func (c *Client) message(question Question) (*nats.Msg, error) {
 	}
 	body, err := json.Marshal(request{
 		SpecVersion: "1.0", ID: question.ID, Source: question.Source, Type: query.TypeRequested, Time: time.Now().UTC(),
-		ContentType: "application/json", Expires: question.Expires.UTC(), Correlation: question.Correlation, Data: data,
+		ContentType: "application/json", Expires: question.Expires.UTC(), MaxAge: seconds(question.MaxAge),
+		Correlation: question.Correlation, Data: data,
 	}, json.Deterministic(true), jsontext.AllowInvalidUTF8(false))
 	if err != nil {
 		return nil, errors.New("encode query: its fields are not valid text")
@@ -169,6 +193,15 @@ func (c *Client) message(question Question) (*nats.Msg, error) {
 	message.Header.Set("Content-Type", query.ContentTypeEvent)
 	message.Data = body
 	return message, nil
+}
+
+// seconds returns an age in whole seconds, nil for none.
+func seconds(age *time.Duration) *int64 {
+	if age == nil {
+		return nil
+	}
+	whole := int64(*age / time.Second)
+	return &whole
 }
 
 // data returns the data of the query. Card data is sealed to the worker and bound to this query.
