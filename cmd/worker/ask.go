@@ -31,6 +31,8 @@ type askFlags struct {
 	Lane    string        `default:"interactive" enum:"interactive,bulk" help:"Lane: interactive or bulk."`
 	Order   string        `help:"Order id, echoed in the result as correlationid."`
 	Timeout time.Duration `default:"10s" help:"How long to wait; also the query's deadline."`
+	MaxAge  time.Duration `default:"-1s" placeholder:"DURATION" help:"Take an answer to the same question that is not older, such as 30s."`
+	Direct  bool          `help:"Send a request and wait for the reply, beside the queue; before all others, but not kept if no worker takes it."`
 }
 
 // askEasyPayCommand asks EasyPay.
@@ -99,6 +101,9 @@ func (f askFlags) ask(t *terminal, question client.Question, publicKey string) e
 	if err != nil {
 		return err
 	}
+	if f.MaxAge > query.MaxMaxAge {
+		return usagef("--max-age must be at most %s", query.MaxMaxAge)
+	}
 	if !query.IsToken(f.Client) {
 		return usagef("--client must be 1 to 64 letters, digits, - or _")
 	}
@@ -117,7 +122,14 @@ func (f askFlags) ask(t *terminal, question client.Question, publicKey string) e
 	ctx, cancel := context.WithTimeout(t.ctx, f.Timeout)
 	defer cancel()
 	question.Expires = time.Now().Add(f.Timeout)
-	result, err := publisher.Ask(ctx, question)
+	if f.MaxAge >= 0 {
+		question.MaxAge = &f.MaxAge
+	}
+	ask := publisher.Ask
+	if f.Direct {
+		ask = publisher.Direct
+	}
+	result, err := ask(ctx, question)
 	if errors.Is(err, client.ErrNoResult) {
 		return fmt.Errorf("%w after %s; look again with: worker result --key %s", err, f.Timeout, result.Key)
 	}

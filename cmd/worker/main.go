@@ -18,6 +18,7 @@ import (
 
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/mutant"
 )
 
 // version is set when a release is built.
@@ -49,9 +50,11 @@ type cli struct {
 	Demo  demoCommand  `cmd:"" help:"Run the whole thing on this machine, with simulated upstreams, and show what it does."`
 	Setup setupCommand `cmd:"" help:"Show, or make, the streams, consumers and buckets that the worker needs."`
 
+	Pace    paceCommand    `cmd:"" help:"Show how fast each upstream account is called, and change it while workers run."`
 	Check   checkCommand   `cmd:"" help:"Check configuration, keys, broker and upstreams, and say what to do about each problem."`
 	Ask     askCommand     `cmd:"" help:"Publish one query and wait for its result."`
 	Result  resultCommand  `cmd:"" help:"Read the stored result of a query."`
+	Dead    deadCommand    `cmd:"" help:"See what died, have it asked again, drop it."`
 	Seal    sealCommand    `cmd:"" help:"Seal card data from standard input for a query."`
 	Keys    keysCommand    `cmd:"" help:"Make keys."`
 	Sandbox sandboxCommand `cmd:"" help:"Run the two simulated upstreams alone."`
@@ -160,8 +163,11 @@ func (t *terminal) print(line string) error {
 	return nil
 }
 
-// buildVersion returns the version of this build: the one that was set, or what the Go toolchain recorded.
-func buildVersion() string {
+// buildVersion returns the version of this build, which says so if the build is broken on purpose.
+func buildVersion() string { return sourceVersion() + mutant.Suffix }
+
+// sourceVersion returns the version of what was built: the one that was set, or what the Go toolchain recorded.
+func sourceVersion() string {
 	if version != "" {
 		return version
 	}

@@ -16,13 +16,13 @@ import (
 
 	"go.uber.org/zap"
 
+	"discountquery.example/worker/internal/ask"
 	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/consumer"
 	"discountquery.example/worker/internal/publish"
 	"discountquery.example/worker/internal/query"
-	"discountquery.example/worker/internal/quota"
 	"discountquery.example/worker/internal/sweeper"
 	"discountquery.example/worker/internal/telemetry"
 	"discountquery.example/worker/internal/worker"
@@ -51,6 +51,8 @@ type App struct {
 	broker    *Broker
 	consumers []*consumer.Consumer
 	sweeper   *sweeper.Sweeper
+	pace      pace
+	asks      *ask.Service
 	denial    *time.Timer
 	admin     net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
@@ -98,7 +100,7 @@ func (a *App) Problems() map[string]string { return a.health.Problems() }
 // takes the rest down. Queries that are not finished by then are scheduled for another worker.
 func (a *App) Run(ctx context.Context) error {
 	a.log.Info("worker started", zap.String("build", a.Build), zap.String("nats", broker.RedactURL(a.broker.ClientURL())),
-		zap.Strings("providers", a.Config.Providers.Enabled()), zap.String("admin", a.AdminAddr()))
+		zap.Strings("accounts", AccountNames(a.Config)), zap.String("admin", a.AdminAddr()))
 	if os.Getenv("GOGC") == "" { //nolint:forbidigo // It belongs to Go's runtime, which obeys it wherever a worker runs, cmd/worker or not.
 		debug.SetGCPercent(gcPercent)
 	}
@@ -116,8 +118,11 @@ func (a *App) Run(ctx context.Context) error {
 	for _, c := range a.consumers {
 		running.Go(func() { c.Run(ctx, work) })
 	}
+	running.Go(func() { a.serveAsks(ctx, work) })
 	running.Go(func() { a.sweeper.Run(ctx) })
+	stopPace := a.keepPace(ctx)
 	running.Wait()
+	stopPace()
 	down, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace*(100-workShare)/100)
 	defer cancel()
 	a.log.Info("worker stopped")
@@ -204,11 +209,15 @@ func (a *App) connectBroker(ctx context.Context) error {
 
 // buildConsumers builds the way of a query and binds it to the durable consumers.
 func (a *App) buildConsumers(ctx context.Context) error {
-	callers, pace, err := a.buildCallers()
+	var err error
+	if a.pace, err = a.newPace(ctx); err != nil {
+		return err
+	}
+	callers, err := a.buildCallers(a.pace)
 	if err != nil {
 		return err
 	}
-	handler, err := a.buildWorker(ctx, callers, pace)
+	handler, err := a.buildWorker(ctx, callers)
 	if err != nil {
 		return err
 	}
@@ -219,15 +228,25 @@ func (a *App) buildConsumers(ctx context.Context) error {
 		bound, err := consumer.Bind(ctx, consumer.Options{
 			JS: a.broker.JS, Stream: binding.Stream, Name: binding.Config.Name, Slots: a.slots(binding),
 			PullExpiry: a.Config.Consumer.PullExpiry, AckTimeout: a.Config.NATS.RequestTimeout,
-			Handler: handler, OnEvent: a.consumerEvent, Capacity: callers.capacity(query.Provider(binding.Provider)),
+			Handler: handler, OnEvent: a.consumerEvent, Capacity: a.capacity(callers, binding),
 		})
 		if err != nil {
 			return err
 		}
 		a.consumers = append(a.consumers, bound)
-		a.metrics.ExpectConsumer(binding.Stream+"/"+binding.Config.Name, consumerEvents()...)
+		part := binding.Stream + "/" + binding.Config.Name
+		a.metrics.ExpectConsumer(part, consumerEvents()...)
+		a.health.Unready(part, "starting") // Until its first pull has worked.
 	}
 	return nil
+}
+
+// capacity returns how many more messages of a loop are worth taking: none of an upstream that is down, and no more than its pace lets
+// through soon.
+func (a *App) capacity(callers callers, binding broker.Binding) func() int {
+	provider, lane := query.Provider(binding.Provider), query.Lane(binding.Lane)
+	up := callers.capacity(provider)
+	return func() int { return min(up(), a.pace.Capacity(provider, lane)) }
 }
 
 // slots returns how many messages one loop holds. Retries get a quarter of their lane's slots for themselves, so that a fresh backlog
@@ -237,13 +256,22 @@ func (a *App) slots(binding broker.Binding) int {
 	if binding.Lane == string(query.Interactive) {
 		lane = a.Config.Lanes.Interactive
 	}
+	if provider := query.Provider(binding.Provider); !a.alone(provider) {
+		return a.sharedSlots(provider, lane) // What an account puts off comes back as a retry, so that both loops need room for all.
+	}
 	if binding.Stream == a.topology.Names().Retries() {
 		return max(lane.Slots/4, 1)
+	}
+	if binding.Client != "" {
+		return max(lane.Slots/len(a.topology.Clients), min(lane.Slots, leastSlots))
 	}
 	return lane.Slots
 }
 
-func (a *App) buildWorker(ctx context.Context, callers callers, pace *quota.Local) (*worker.Worker, error) {
+// leastSlots is what each of many named clients has at least, so that a single one that asks has more than one call under way.
+const leastSlots = 4
+
+func (a *App) buildWorker(ctx context.Context, callers callers) (*worker.Worker, error) {
 	ring, err := card.LoadRing(a.Config.Cards.KeysDir)
 	if err != nil {
 		return nil, err
@@ -260,10 +288,16 @@ func (a *App) buildWorker(ctx context.Context, callers callers, pace *quota.Loca
 	if err != nil {
 		return nil, err
 	}
-	return worker.New(worker.Options{
+	cache, err := a.newAnswers(ctx, callers, ring)
+	if err != nil {
+		return nil, err
+	}
+	handler := worker.New(worker.Options{
 		Decoder:  decoder,
 		Unsealer: &card.Unsealer{Ring: ring, AcceptPlain: a.Config.Cards.AcceptPlain, MaxSealed: int(a.Config.Cards.MaxSealedBytes)},
-		Policies: policies(a.Config), Pacer: pace, Caller: callers, Results: publisher, Aside: publisher,
+		Policies: policies(a.Config), Caller: cache, Results: publisher, Aside: publisher,
 		Observer: telemetry.NewRecorder(a.log, a.metrics), Build: a.Build,
-	}), nil
+	})
+	a.asks = a.newAsks(decoder, handler, publisher)
+	return handler, nil
 }

@@ -18,7 +18,7 @@ import (
 func Topology(c config.Config) broker.Topology {
 	t := broker.DefaultTopology()
 	t.Prefix, t.Providers, t.Lanes = c.Prefix, c.Providers.Enabled(), []string{string(query.Interactive), string(query.Bulk)}
-	t.Replicas = c.Streams.Replicas
+	t.Clients, t.Replicas = c.Clients, c.Streams.Replicas
 	t.AckWait, t.MaxAckPending, t.MaxDeliver = c.Consumer.AckWait, c.Consumer.MaxAckPending, c.Consumer.MaxDeliver
 	t.Queries.MaxBytes, t.Queries.MaxMsgSize = int64(c.Streams.Queries.MaxBytes), int32(c.Streams.Queries.MaxMsgSize) //nolint:gosec // Validated.
 	t.Results.MaxAge, t.Results.MaxBytes = c.Streams.Results.MaxAge, int64(c.Streams.Results.MaxBytes)

@@ -51,24 +51,29 @@ func (a *App) forgetDenialLater() {
 // consumerEvents returns what a pull loop can report.
 func consumerEvents() []string {
 	return []string{
-		string(consumer.Pulling), string(consumer.PullFailed), string(consumer.Gone), string(consumer.AckFailed), string(consumer.HeartbeatFailed),
+		string(consumer.Pulling), string(consumer.PullFailed), string(consumer.Gone), string(consumer.Left), string(consumer.Stalled),
+		string(consumer.Paused), string(consumer.AckFailed), string(consumer.HeartbeatFailed),
 	}
 }
 
 func (a *App) consumerEvent(event consumer.Event) {
 	a.metrics.ConsumerEvent(event.Consumer, string(event.What))
+	fields := []zap.Field{zap.String("consumer", event.Consumer), zap.String("event", string(event.What))}
+	if event.Err != nil {
+		fields = append(fields, brokerError(event.Err))
+	}
 	switch event.What {
 	case consumer.Pulling:
 		if a.health.Ready(event.Consumer) {
-			a.log.Info("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)))
+			a.log.Info("consumer", fields...)
 		}
-	case consumer.PullFailed, consumer.Gone:
+	case consumer.PullFailed, consumer.Gone, consumer.Stalled:
 		if !a.health.Unready(event.Consumer, string(event.What)) {
 			return // It fails several times a second; one line says so.
 		}
-		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
-	case consumer.AckFailed, consumer.HeartbeatFailed:
-		a.log.Warn("consumer", zap.String("consumer", event.Consumer), zap.String("event", string(event.What)), brokerError(event.Err))
+		a.log.Warn("consumer", fields...)
+	case consumer.Left, consumer.Paused, consumer.AckFailed, consumer.HeartbeatFailed: // A pause is somebody's wish, and no fault of the worker.
+		a.log.Warn("consumer", fields...)
 	}
 }
 

@@ -71,6 +71,7 @@ func TestBrokerEvents(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, built.Close(t.Context())) }()
 	built.health.Ready("worker")
+	built.pull()
 	for _, kind := range broker.EventKinds() {
 		built.brokerEvent(broker.Event{Kind: kind, Subject: "discount.result.x"})
 		want := map[string]string{}
@@ -93,14 +94,19 @@ func TestConsumerEvents(t *testing.T) {
 	built, err := New(t.Context(), Options{Config: s.Config, Log: s.log})
 	require.NoError(t, err)
 	built.health.Ready("worker")
+	built.pull()
 	for what, unready := range map[consumer.What]bool{
-		consumer.PullFailed: true, consumer.Gone: true, consumer.AckFailed: false, consumer.HeartbeatFailed: false,
+		consumer.PullFailed: true, consumer.Gone: true, consumer.Stalled: true, consumer.Paused: false, consumer.AckFailed: false,
+		consumer.HeartbeatFailed: false,
 	} {
 		built.consumerEvent(consumer.Event{Consumer: "S/c", What: what, Err: jetstream.ErrNoHeartbeat})
 		require.Equal(t, unready, built.Problems()["S/c"] == string(what), what)
 		built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Pulling})
 		require.Empty(t, built.Problems())
 	}
+	built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Stalled})
+	require.Equal(t, "stalled", built.Problems()["S/c"])
+	built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Pulling})
 	families, err := built.metrics.Registry().Gather()
 	require.NoError(t, err)
 	for _, family := range families {
@@ -115,8 +121,44 @@ func TestConsumerEvents(t *testing.T) {
 	require.NoError(t, built.Close(t.Context()))
 	built.brokerEvent(broker.Event{Kind: broker.EventClosed})
 	require.Empty(t, s.lines(`"msg":"broker"`), "a connection that we closed is no trouble")
-	require.Len(t, s.lines(`"msg":"consumer"`, `"consumer":"S/c"`, jetstream.ErrNoHeartbeat.Error()), 4)
+	require.Len(t, s.lines(`"msg":"consumer"`, `"consumer":"S/c"`, jetstream.ErrNoHeartbeat.Error()), 6)
+	require.Empty(t, s.lines(`"msg":"consumer"`, "nil"), "an event without an error tells none")
 	require.Len(t, s.lines(`"write":"store result"`, `"error":"context deadline exceeded"`), 1)
+}
+
+// pull tells that each consumer's first pull has worked, and that requests are served.
+func (a *App) pull() {
+	a.health.Ready("requests")
+	for _, binding := range a.topology.Consumers() {
+		a.consumerEvent(consumer.Event{Consumer: binding.Stream + "/" + binding.Config.Name, What: consumer.Pulling})
+	}
+}
+
+// TestNotReadyBeforeEachConsumerHasPulled looks at a worker that serves its pages and has not pulled, and at one that runs.
+func TestNotReadyBeforeEachConsumerHasPulled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.Providers.UnionPay.Enabled = false
+	server := s.on(t, brokertest.New)
+	built, err := New(t.Context(), Options{Config: s.Config, Log: s.log})
+	require.NoError(t, err)
+	built.health.Ready("worker")
+	require.Equal(t, map[string]string{
+		"DISCOUNT_QUERIES/easypay-interactive": "starting", "DISCOUNT_QUERIES/easypay-bulk": "starting",
+		"DISCOUNT_RETRIES/easypay-interactive": "starting", "DISCOUNT_RETRIES/easypay-bulk": "starting",
+		"requests": "starting",
+	}, built.Problems())
+	require.Equal(t, http.StatusServiceUnavailable, (&running{App: built}).page("/readyz"))
+	built.pull()
+	require.Equal(t, http.StatusOK, (&running{App: built}).page("/readyz"))
+	require.NoError(t, built.Close(t.Context()))
+
+	r := s.run(t)
+	r.ready(t)
+	for _, c := range r.consumers {
+		require.True(t, c.Healthy())
+	}
+	require.Len(t, server.Topology.Consumers(), len(r.consumers))
 }
 
 func TestBrokersErrorsAreClosed(t *testing.T) {
@@ -186,5 +228,5 @@ func TestSlotsAndPolicies(t *testing.T) {
 	require.Equal(t, c.Consumer.QuarantineAfter, rules[query.Bulk].QuarantineAfter)
 	require.Equal(t, c.Retry.Schedule.First, rules[query.Bulk].FirstRetry)
 	require.Equal(t, c.Retry.Schedule.Max, rules[query.Interactive].MaxRetry)
-	require.InDelta(t, 5.0/60, rateOf(config.Pace{Rate: config.Rate{Calls: 5, Per: time.Minute}, Burst: 2}).PerSecond, 1e-12)
+	require.InDelta(t, 5.0/60, perSecond(config.Rate{Calls: 5, Per: time.Minute}), 1e-12)
 }

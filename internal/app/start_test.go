@@ -34,8 +34,8 @@ func TestFailedStartLeavesNothingBehind(t *testing.T) {
 		"response key": {func(_ *testing.T, s *site) {
 			s.Providers.UnionPay.Response.KeyFiles = map[string]string{"1": "nowhere.pem"}
 		}, "nowhere.pem"},
-		"easypay TLS":   {func(_ *testing.T, s *site) { s.Providers.EasyPay.TLS.CAFile = "nowhere.pem" }, "easypay: read CA file"},
-		"unionpay TLS":  {func(_ *testing.T, s *site) { s.Providers.UnionPay.TLS.CertFile = "nowhere.pem" }, "unionpay: read client certificate"},
+		"easypay TLS":   {func(_ *testing.T, s *site) { s.Providers.EasyPay.TLS.CAFile = "nowhere.pem" }, "easypay/default: read CA file"},
+		"unionpay TLS":  {func(_ *testing.T, s *site) { s.Providers.UnionPay.TLS.CertFile = "nowhere.pem" }, "unionpay/default: read client certificate"},
 		"easypay codes": {func(_ *testing.T, s *site) { s.Providers.EasyPay.Codes = map[string]string{"0000": "broken"} }, "easypay"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestSetup(t *testing.T) {
 	require.False(t, plan.Done())
 	var steps []string
 	require.NoError(t, setup.Apply(t.Context(), plan, func(step string) { steps = append(steps, step) }))
-	require.Len(t, steps, 5+8+3, "streams, consumers and buckets")
+	require.Len(t, steps, 6+8+3, "streams, consumers and buckets")
 	for _, step := range steps {
 		require.True(t, strings.HasPrefix(step, "create"), step)
 		require.NotContains(t, step, "\n")

@@ -106,7 +106,7 @@ func TestOrderOfShutdown(t *testing.T) {
 			return run(ctx)
 		}
 	}
-	require.Equal(t, []string{"unionpay connections", "easypay connections", "broker", "admin pages", "log"}, names)
+	require.Equal(t, []string{"unionpay/default connections", "easypay/default connections", "broker", "admin pages", "log"}, names)
 	require.NoError(t, built.Close(t.Context()))
 	last := 0
 	for _, name := range names {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"discountquery.example/worker/internal/consumer"
 	"discountquery.example/worker/internal/sweeper"
 	"discountquery.example/worker/internal/worker"
 )
@@ -30,17 +31,25 @@ func (a *App) buildSweeper(ctx context.Context, handler *worker.Worker) (*sweepe
 		return nil, fmt.Errorf("bind to bucket %s: %w", names.PaceBucket(), err)
 	}
 	var bindings []sweeper.Binding
-	for _, consumer := range a.topology.Consumers() {
+	for _, binding := range a.topology.Consumers() {
 		bindings = append(bindings, sweeper.Binding{
-			Stream: consumer.Stream, Consumer: consumer.Config.Name, Filter: consumer.Config.FilterSubject,
+			Stream: binding.Stream, Consumer: binding.Config.Name, Filter: binding.Config.FilterSubject,
 		})
 	}
 	return sweeper.New(sweeper.Options{
 		JS: a.broker.JS, Bindings: bindings, Every: sweepEvery, Grace: sweepGrace, Batch: sweepBatch, Handler: handler,
 		Lease:     &sweeper.Lease{KV: kv, Key: "lease.sweeper", Holder: rand.Text(), TTL: sweepLease},
+		Remove:    a.remove,
 		OnFound:   a.swept,
 		OnTrouble: func(err error) { a.log.Warn("sweep ended early", brokerError(err)) },
 	}), nil
+}
+
+// remove takes a message that the broker gave up on out of its queue.
+func (a *App) remove(ctx context.Context, binding sweeper.Binding, sequence uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, a.Config.NATS.RequestTimeout)
+	defer cancel()
+	return consumer.Remove(ctx, a.broker.JS, binding.Stream, binding.Consumer, sequence)
 }
 
 func (a *App) swept(why sweeper.Why, settled bool) {

@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/query"
@@ -17,17 +16,6 @@ import (
 	"discountquery.example/worker/internal/upstream/easypay"
 	"discountquery.example/worker/internal/upstream/unionpay"
 )
-
-// callers asks the upstream of a query's provider.
-type callers map[query.Provider]*upstream.Client
-
-// Call asks the upstream that the query names. The broker's subjects allow no other provider than the configured ones.
-func (c callers) Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
-	return c[q.Provider].Call(ctx, q, details)
-}
-
-// capacity returns how many more queries are worth taking up for a provider.
-func (c callers) capacity(provider query.Provider) func() int { return c[provider].Breaker.Capacity }
 
 // policies returns the rules of each lane.
 func policies(c config.Config) map[query.Lane]decide.Policy {
@@ -40,59 +28,41 @@ func policies(c config.Config) map[query.Lane]decide.Policy {
 	return map[query.Lane]decide.Policy{query.Interactive: of(c.Lanes.Interactive), query.Bulk: of(c.Lanes.Bulk)}
 }
 
-// buildCallers builds a client for each enabled provider, and the pace that all of them keep.
-func (a *App) buildCallers() (callers, *quota.Local, error) {
-	providers := a.Config.Providers
-	rates := map[query.Provider]quota.Rate{
-		query.EasyPay: rateOf(providers.EasyPay.Pace), query.UnionPay: rateOf(providers.UnionPay.Pace),
+// buildCallers builds a client for each account of each enabled provider.
+func (a *App) buildCallers(keeps upstream.Pacer) (callers, error) {
+	all := callers{directory: newDirectory(a.Config.Providers), clients: map[quota.Account]*upstream.Client{}}
+	for _, one := range accounts(a.Config.Providers) {
+		client, err := a.newClient(one, keeps)
+		if err != nil {
+			return callers{}, fmt.Errorf("%s: %w", accountName(one.Account), err)
+		}
+		all.clients[one.Account] = client
+		a.metrics.ExpectAccount(one.Provider, one.Name)
 	}
-	pace := quota.NewLocal(rates)
-	all := callers{}
-	if providers.EasyPay.Enabled {
-		provider, err := NewEasyPay(providers.EasyPay)
-		if err != nil {
-			return nil, nil, err
-		}
-		client, err := a.newClient(query.EasyPay, provider, pace, providers.EasyPay.Timeout, providers.EasyPay.MaxConnections, providers.EasyPay.TLS)
-		if err != nil {
-			return nil, nil, err
-		}
-		all[query.EasyPay] = client
-	}
-	if providers.UnionPay.Enabled {
-		provider, err := NewUnionPay(providers.UnionPay)
-		if err != nil {
-			return nil, nil, err
-		}
-		client, err := a.newClient(query.UnionPay, provider, pace, providers.UnionPay.Timeout, providers.UnionPay.MaxConnections, providers.UnionPay.TLS)
-		if err != nil {
-			return nil, nil, err
-		}
-		all[query.UnionPay] = client
-	}
-	return all, pace, nil
+	return all, nil
 }
 
-func rateOf(pace config.Pace) quota.Rate {
-	return quota.Rate{PerSecond: float64(pace.Rate.Calls) / pace.Rate.Per.Seconds(), Burst: pace.Burst}
-}
-
-func (a *App) newClient(
-	name query.Provider, provider upstream.Provider, pace upstream.Pacer, timeout time.Duration, connections int, tls config.TLS,
-) (*upstream.Client, error) {
-	transport, err := upstream.NewTransport(transportOptions(a.Config.HTTP, connections, tls))
+func (a *App) newClient(one account, keeps upstream.Pacer) (*upstream.Client, error) {
+	provider, err := one.provider()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
-	a.lifecycle.onStop(string(name)+" connections", func(context.Context) error { transport.Close(); return nil })
+	transport, err := upstream.NewTransport(transportOptions(a.Config.HTTP, one.connections, one.tls))
+	if err != nil {
+		return nil, err
+	}
+	a.lifecycle.onStop(accountName(one.Account)+" connections", func(context.Context) error { transport.Close(); return nil })
 	c := a.Config.Breaker
 	breaker := upstream.NewBreaker(upstream.BreakerPolicy{
 		MinCalls: c.MinCalls, FailureRatio: c.FailureRatio, Window: c.Window, OpenFor: c.OpenFor,
-	}, func(to upstream.BreakerState) { a.breakerChanged(name, to) })
+	}, func(to upstream.BreakerState) { a.breakerChanged(one.Account, to) })
 	return upstream.New(upstream.Options{
-		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve),
-		Name: name, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(timeout),
-		MaxResponse: int64(a.Config.HTTP.MaxResponseBytes), UserAgent: a.Config.HTTP.UserAgent, Pacer: pace, OnAttempt: a.metrics.Attempt,
+		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve), Hold: a.hold(one),
+		Name: one.Provider, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(one.timeout),
+		MaxResponse: int64(a.Config.HTTP.MaxResponseBytes), UserAgent: a.Config.HTTP.UserAgent, Pacer: keeps,
+		OnAttempt: func(provider query.Provider, took time.Duration, err error) {
+			a.metrics.Attempt(provider, one.Name, took, err)
+		},
 		Retry: upstream.RetryPolicy{
 			MaxAttempts: a.Config.Retry.MaxAttempts, Initial: a.Config.Retry.InitialInterval, MaxInterval: a.Config.Retry.MaxInterval,
 			Multiplier: a.Config.Retry.Multiplier, Jitter: a.Config.Retry.Jitter, Budget: a.Config.Retry.Budget,
@@ -100,18 +70,18 @@ func (a *App) newClient(
 	}), nil
 }
 
-// breakerChanged tells that an upstream went down or came back. It is called under the breaker's lock.
-func (a *App) breakerChanged(name query.Provider, to upstream.BreakerState) {
-	fields := []zap.Field{zap.String("provider", string(name)), zap.String("breaker", string(to))}
+// breakerChanged tells that an upstream went down or came back for one account. It is called under the breaker's lock.
+func (a *App) breakerChanged(account quota.Account, to upstream.BreakerState) {
+	fields := []zap.Field{zap.String("provider", string(account.Provider)), zap.String("account", account.Name), zap.String("breaker", string(to))}
 	switch to {
 	case upstream.BreakerOpen:
-		a.metrics.Breaker(name, 1)
-		a.log.Error("upstream is down: its queries are left where they are", fields...)
+		a.metrics.Breaker(account.Provider, account.Name, 1)
+		a.log.Error("upstream is down: nothing is asked there for now", fields...)
 	case upstream.BreakerHalfOpen:
-		a.metrics.Breaker(name, 0.5)
+		a.metrics.Breaker(account.Provider, account.Name, 0.5)
 		a.log.Info("upstream is tried again", fields...)
 	case upstream.BreakerClosed:
-		a.metrics.Breaker(name, 0)
+		a.metrics.Breaker(account.Provider, account.Name, 0)
 		a.log.Info("upstream is back", fields...)
 	}
 }

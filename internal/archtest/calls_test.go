@@ -28,7 +28,8 @@ func duties() []duty {
 			calls: []string{"Ack", "AckSync", "DoubleAck", "Nak", "NakWithDelay", "Term", "TermWithReason"},
 		},
 		{
-			name: "publishes", rooms: []string{"publish", "client", "broker"},
+			// ask sends replies, to inboxes and nowhere else.
+			name: "publishes", rooms: []string{"publish", "client", "broker", "ask"},
 			calls: []string{"PublishMsg", "PublishMsgAsync", "PublishAsync"},
 		},
 		{
@@ -219,7 +220,7 @@ func TestStrayCallsAreFound(t *testing.T) {
 		"an own interface with a common name": {files: map[string]string{"internal/worker/a.go": ownInterface}},
 		"a message published through an interface": {
 			files: map[string]string{"internal/worker/a.go": "package p\nfunc f(p publisher) { p.PublishMsg(nil, nil) }"},
-			want:  []string{"calls PublishMsg: only [publish client broker]"},
+			want:  []string{"calls PublishMsg: only [publish client broker ask]"},
 		},
 		"another room creates a stream": {
 			files: map[string]string{"internal/consumer/a.go": "package p\nfunc f(js x) { js.CreateOrUpdateConsumer() }"},

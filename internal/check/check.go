@@ -63,7 +63,7 @@ func Run(ctx context.Context, c config.Config, tell func(Finding)) []Finding {
 		all = append(all, finding)
 		tell(finding)
 	}
-	note("configuration", OK, "valid; providers: %s", strings.Join(c.Providers.Enabled(), ", "))
+	note("configuration", OK, "valid; accounts: %s", strings.Join(app.AccountNames(c), ", "))
 	checkKeys(c, note)
 	checkBroker(ctx, c, note)
 	checkUpstreams(ctx, c, note)
@@ -90,13 +90,25 @@ func checkKeys(c config.Config, note noter) {
 			note("easypay settings", OK, "usable")
 		}
 	}
-	if c.Providers.UnionPay.Enabled {
-		if _, err := app.NewUnionPay(c.Providers.UnionPay); err != nil {
-			note("unionpay settings", Fail, "%v", err)
+	if !c.Providers.UnionPay.Enabled {
+		return
+	}
+	for _, name := range c.Providers.UnionPay.AccountNames() {
+		what := of("unionpay", name) + " settings"
+		if _, err := app.NewUnionPay(c.Providers.UnionPay.Account(name)); err != nil {
+			note(what, Fail, "%v", err)
 		} else {
-			note("unionpay settings", OK, "usable, and the key files too")
+			note(what, OK, "usable, and the key files too")
 		}
 	}
+}
+
+// of returns a provider's name, and its account's where that is not the default one.
+func of(provider, account string) string {
+	if account == config.DefaultAccount {
+		return provider
+	}
+	return provider + "/" + account
 }
 
 func checkBroker(ctx context.Context, c config.Config, note noter) {
@@ -153,7 +165,12 @@ func checkUpstreams(ctx context.Context, c config.Config, note noter) {
 		checkUpstream(ctx, "easypay upstream", string(c.Providers.EasyPay.BaseURL), c.HTTP, c.Providers.EasyPay.TLS, note)
 	}
 	if c.Providers.UnionPay.Enabled {
-		checkUpstream(ctx, "unionpay upstream", string(c.Providers.UnionPay.BaseURL), c.HTTP, c.Providers.UnionPay.TLS, note)
+		for _, name := range c.Providers.UnionPay.AccountNames() {
+			own := c.Providers.UnionPay.Account(name)
+			if name == config.DefaultAccount || own.TLS != c.Providers.UnionPay.TLS {
+				checkUpstream(ctx, of("unionpay", name)+" upstream", string(own.BaseURL), c.HTTP, own.TLS, note)
+			}
+		}
 	}
 }
 

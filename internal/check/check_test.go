@@ -19,9 +19,9 @@ func TestHealthySite(t *testing.T) {
 	s.withBroker(t, brokertest.New)
 	found := s.run(t)
 	for what, says := range map[string]string{
-		"configuration": "valid; providers: easypay, unionpay", "keys": "the last one seals", "easypay settings": "usable",
+		"configuration": "valid; accounts: easypay/default, unionpay/default", "keys": "the last one seals", "easypay settings": "usable",
 		"unionpay settings": "the key files too", "broker": "connected to nats://127.0.0.1:", "server": "version ",
-		"streams": "as configured", "permissions": "results, dead letters, retries and pulls are allowed",
+		"streams": "as configured", "permissions": "results, dead letters, retries, pulls and reads are allowed",
 		"easypay upstream": "its certificate is good until 20", "unionpay upstream": "TLS with 127.0.0.1:",
 	} {
 		require.Equal(t, OK, found[what].State, "%v", found[what])
@@ -64,6 +64,15 @@ func TestSettingsThatAreBroken(t *testing.T) {
 		},
 		"unionpay": {
 			func(_ *testing.T, c *config.Config) { c.Providers.UnionPay.JWS.PrivateKeyFile = "nowhere.pem" }, "unionpay settings", Fail, "nowhere.pem",
+		},
+		"a second institution": {
+			func(_ *testing.T, c *config.Config) {
+				u := c.Providers.UnionPay
+				c.Providers.UnionPay.Accounts = map[string]*config.UnionPayAccount{"bank": {
+					PIDs: []string{"7"}, InsCode: u.InsCode, AppID: u.AppID, SignCertID: u.SignCertID, EncCertID: u.EncCertID,
+					JWS: config.JWS{KID: "1", PrivateKeyFile: "nowhere.pem"}, Response: u.Response, Encryption: u.Encryption, Pace: u.Pace, TLS: u.TLS,
+				}}
+			}, "unionpay/bank settings", Fail, "nowhere.pem",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,7 +151,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	before := stateOf(t, server)
 	require.Equal(t, OK, Worst(values(s.run(t))))
 	require.Equal(t, before, stateOf(t, server))
-	require.Len(t, before, 5+3+8)
+	require.Len(t, before, 6+3+8)
 }
 
 func stateOf(t *testing.T, server *brokertest.Server) map[string]any {

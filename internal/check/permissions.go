@@ -18,7 +18,7 @@ import (
 const probeTimeout = 2 * time.Second
 
 // checkPermissions tries each right of the worker in a way that changes nothing: a publish that expects an impossible sequence is refused
-// by the stream if it is allowed to get there, and a pull that is no JSON is refused by the consumer.
+// by the stream if it is allowed to get there, and a pull or a read that is no JSON is refused by who gets it.
 func checkPermissions(ctx context.Context, connected *app.Broker, topology broker.Topology, note noter) {
 	prefix := topology.Prefix
 	var denied []string
@@ -37,11 +37,18 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 			denied = append(denied, "publish "+subject)
 		}
 	}
+	names := topology.Names()
+	for _, stream := range []string{names.Queries(), names.Retries(), names.Results(), names.Dead()} {
+		subject := "$JS.API.STREAM.MSG.GET." + stream
+		if !mayRequest(ctx, connected.Conn, subject) {
+			denied = append(denied, "publish "+subject)
+		}
+	}
 	if len(denied) > 0 {
 		note("permissions", Fail, "the broker did not answer; give this user the right to: %s", strings.Join(denied, "; "))
 		return
 	}
-	note("permissions", OK, "results, dead letters, retries and pulls are allowed")
+	note("permissions", OK, "results, dead letters, retries, pulls and reads are allowed")
 }
 
 // mayPublish tells whether a publish gets as far as the stream. Being told that there is no such stream counts too: who has no right is told

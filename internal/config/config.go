@@ -18,8 +18,13 @@ type Config struct {
 	Embedded Embedded `koanf:"embedded"`
 	// Streams are the limits that `worker setup` gives to the streams.
 	Streams Streams `koanf:"streams"`
+	// Clients, if there are any, are the only ones who may publish queries, and none of them keeps another waiting in the queue. Without
+	// any, every client may, first come, first served.
+	Clients []string `koanf:"clients"`
 	// Lanes are the two ways through the worker.
 	Lanes Lanes `koanf:"lanes"`
+	// Ask is how queries are answered whose client waits for the reply.
+	Ask Ask `koanf:"ask"`
 	// Consumer is how queries are taken and handed out again.
 	Consumer Consumer `koanf:"consumer"`
 	// Shutdown is how the worker stops.
@@ -69,6 +74,18 @@ type Log struct {
 	Level string `koanf:"level"`
 	// Format is json (one object per line) or console (for people).
 	Format string `koanf:"format"`
+}
+
+// Ask is how queries are answered whose client waits for the reply.
+type Ask struct {
+	// Slots is how many such queries to one provider this worker handles at once. One more is refused at once.
+	Slots int `koanf:"slots"`
+	// Timeout is how long a query without a deadline of its own may take.
+	Timeout time.Duration `koanf:"timeout"`
+	// MaxTimeout is how long any such query may take, whatever its deadline.
+	MaxTimeout time.Duration `koanf:"max_timeout"`
+	// InboxPrefix is how every reply subject must begin: a reply to any other could stand where its client may not write.
+	InboxPrefix string `koanf:"inbox_prefix"`
 }
 
 // Lanes are the two ways through the worker.

@@ -27,6 +27,8 @@ func Default() Config {
 			Interactive: Lane{Slots: 32, Horizon: 15 * time.Minute},
 			Bulk:        Lane{Slots: 16, Horizon: 24 * time.Hour},
 		},
+		Clients: []string{},
+		Ask:     Ask{Slots: 64, Timeout: 3 * time.Second, MaxTimeout: 10 * time.Second, InboxPrefix: "_INBOX"},
 		Consumer: Consumer{
 			AckWait:         30 * time.Second,
 			MaxAckPending:   2000,

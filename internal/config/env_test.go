@@ -46,7 +46,7 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 	cfg := Default()
 	var environ []string
 	for _, one := range settings(&cfg) {
-		if one.isTable() || isPath(one.key) {
+		if one.kind() != single || isPath(one.key) {
 			continue
 		}
 		environ = append(environ, variableOf(one.key)+"="+printedText(t, one))

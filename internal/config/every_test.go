@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,8 @@ func other(t *testing.T, one setting) string {
 		return "https://x77"
 	case map[string]string:
 		return "/row77"
+	case []string:
+		return "77,78"
 	default:
 		require.Fail(t, "no text for this type", one.key)
 		return ""
@@ -50,7 +54,7 @@ func asFile(one setting, text string) string {
 			out.WriteString("\n")
 		}
 	}
-	if one.isTable() {
+	if one.kind() == table {
 		text = "{row: " + text + "}"
 	}
 	return out.String() + " " + text + "\n"
@@ -59,7 +63,7 @@ func asFile(one setting, text string) string {
 // asVariable returns a variable that sets one key.
 func asVariable(one setting, text string) string {
 	name := variableOf(one.key)
-	if one.isTable() {
+	if one.kind() == table {
 		name += envLevel + "row"
 	}
 	return name + "=" + text
@@ -70,6 +74,9 @@ func TestEveryKeyIsReadAndOnlyThat(t *testing.T) {
 	reference := Default()
 	all := settings(&reference)
 	for at, one := range all {
+		if one.kind() == accounts {
+			continue // Their keys have tests of their own.
+		}
 		t.Run(one.key, func(t *testing.T) {
 			t.Parallel()
 			text := other(t, one)
@@ -81,8 +88,10 @@ func TestEveryKeyIsReadAndOnlyThat(t *testing.T) {
 					switch {
 					case i != at:
 						require.Equal(t, all[i].printable(), got.printable(), got.key)
-					case one.isTable():
+					case one.kind() == table:
 						require.Equal(t, map[string]string{"row": text}, got.value.Interface())
+					case one.value.Type() == reflect.TypeFor[[]string]():
+						require.Equal(t, strings.Split(text, ","), got.value.Interface())
 					default:
 						require.Equal(t, text, printedText(t, got))
 					}
@@ -95,7 +104,10 @@ func TestEveryKeyIsReadAndOnlyThat(t *testing.T) {
 func TestEveryKeyRefusesTheWrongType(t *testing.T) {
 	t.Parallel()
 	reference := Default()
-	for _, one := range settings(&reference) {
+	for _, one := range slices.Concat(settings(&reference), settings(withAccounts())) {
+		if one.kind() == accounts {
+			continue
+		}
 		t.Run(one.key, func(t *testing.T) {
 			t.Parallel()
 			wrong := []string{"[hunter2]"}
@@ -104,6 +116,8 @@ func TestEveryKeyRefusesTheWrongType(t *testing.T) {
 				wrong = append(wrong, "{hunter2: hunter2}")
 			case map[string]string:
 				wrong = []string{"{hunter2: hunter2}", "[hunter2]"}
+			case []string:
+				wrong = []string{"{hunter2: hunter2}", "[{hunter2: hunter2}]", "[[hunter2]]"}
 			default:
 				wrong = append(wrong, "{hunter2: hunter2}", "hunter2", `""`)
 				_, err := Load("", []string{asVariable(one, "hunter2")})
@@ -165,8 +179,7 @@ func TestNearestGivesUp(t *testing.T) {
 
 func TestEveryNumberHasALowerLimit(t *testing.T) {
 	t.Parallel()
-	cfg := complete()
-	for at, one := range settings(&cfg) {
+	for at, one := range settings(withAccounts()) {
 		switch one.value.Interface().(type) {
 		case int, time.Duration, Size, float64, Rate:
 		default:
@@ -174,8 +187,8 @@ func TestEveryNumberHasALowerLimit(t *testing.T) {
 		}
 		t.Run(one.key, func(t *testing.T) {
 			t.Parallel()
-			changed := complete()
-			switch target := settings(&changed)[at].value.Addr().Interface().(type) {
+			changed := withAccounts()
+			switch target := settings(changed)[at].value.Addr().Interface().(type) {
 			case *int:
 				*target = -1
 			case *float64:

@@ -57,7 +57,7 @@ func (p fileParser) group(mapping *yaml.Node, parent string) map[string]any {
 		if parent != "" {
 			key = parent + "." + key
 		}
-		kind := p.known.kinds[key]
+		kind := p.known.kind(key)
 		if kind == unknown || name.Kind != yaml.ScalarNode || strings.Contains(name.Value, ".") {
 			p.unknown(key, p.where(name.Line))
 			continue
@@ -87,14 +87,57 @@ func (p fileParser) value(value *yaml.Node, key string, kind kind) any {
 		return p.scalar(value, key)
 	case kind == single:
 		p.add(value, key, "must be a single value")
+	case kind == list:
+		return p.list(value, key)
 	case value.Kind != yaml.MappingNode:
 		p.add(value, key, "must be a mapping: one name and value per line, indented below it")
 	case kind == group:
 		return p.group(value, key)
+	case kind == accounts:
+		return p.accounts(value, key)
 	default:
 		return p.table(value, key)
 	}
 	return nil
+}
+
+// list reads a sequence of texts, or one text with commas between them.
+func (p fileParser) list(value *yaml.Node, key string) any {
+	if value.Kind == yaml.ScalarNode {
+		return p.scalar(value, key)
+	}
+	read := []string{}
+	for _, one := range value.Content {
+		text, ok := p.scalar(one, key).(string)
+		if value.Kind != yaml.SequenceNode || one.Kind != yaml.ScalarNode || !ok || isNull(one) {
+			p.add(one, key, "must be a list of single values, such as [a, b]")
+			return nil
+		}
+		read = append(read, text)
+	}
+	return read
+}
+
+// accounts reads a mapping whose names are free and whose values are groups of known keys. An account may have none.
+func (p fileParser) accounts(mapping *yaml.Node, parent string) any {
+	read := make(map[string]any)
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		name, value := mapping.Content[i], mapping.Content[i+1]
+		_, twice := read[name.Value]
+		switch {
+		case name.Kind != yaml.ScalarNode || !accountName.MatchString(name.Value):
+			p.add(name, parent, badAccountName)
+		case twice:
+			p.add(name, parent, "gives one name twice; keep one")
+		case isNull(value):
+			read[name.Value] = map[string]any{}
+		default:
+			if account := p.value(value, parent+"."+name.Value, group); account != nil {
+				read[name.Value] = account
+			}
+		}
+	}
+	return read
 }
 
 // table reads a mapping whose names are free.

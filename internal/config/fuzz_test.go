@@ -21,6 +21,7 @@ func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{
 		"", "\x00", "---\n---\n", "...", "%YAML 1.1\n---\n", "? ", "{", "[", "&a *a", "a: &a [*a]", "!!binary a: b", "<<: *a", "prefix: |\n  a\n", "prefix: >-\n",
 		"providers: {easypay: {codes: {? [a] : b, <<: {a: b}}}}", "nats: {url: nats://u:p@h, ? {a: b} : c}", "\ufeff\xff\xfe", "prefix: \"\\u0000\"", strings.Repeat("[", 300),
+		twoAccounts, "providers: {unionpay: {accounts: {a: , b: {pids: [*x, ~]}, c: &x {pids: {}}}}}", "providers: {easypay: {accounts: {a: {mall_ids: a,,b}}}}",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -69,6 +70,8 @@ var secretTemplates = []string{
 	"lanes: {bulk: {slots: SECRET}}\n",
 	"lanes:\n  bulk:\n    horizon: \"SECRET\"\n",
 	"cards: {accept_plain: SECRET}\n",
+	"providers: {easypay: {accounts: {a: {mall_ids: [SECRET], pace: {rate: SECRET}}}}}\n",
+	"providers:\n  unionpay:\n    accounts:\n      SECRET: {}\n",
 	"cards:\n  max_sealed_bytes: SECRET\n",
 	"providers: {easypay: {pace: {rate: SECRET}}}\n",
 	"log: {level: 'SECRET', format: \"SECRET\"}\n",

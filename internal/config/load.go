@@ -2,9 +2,12 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	koanfyaml "github.com/knadh/koanf/parsers/yaml"
@@ -54,30 +57,45 @@ func load(file string, text []byte, environ []string) (Config, error) {
 	if err := merged.Load(variables, nil); err != nil {
 		return Config{}, fmt.Errorf("merge environment: %w", err)
 	}
+	values := make(map[string]reflect.Value, len(all))
 	for _, one := range all {
-		raw := merged.Get(one.key)
-		if raw == nil {
-			continue
-		}
-		if err := one.set(raw); err != nil {
-			l.problems = append(l.problems, Problem{Key: one.key, Where: l.origins[one.key], Text: err.Error()})
-		}
+		values[one.key] = one.value
+		l.set(one, merged, values)
 	}
 	if len(l.problems) > 0 {
 		return Config{}, l.problems
 	}
 	if file != "" {
-		resolve(all, filepath.Dir(file))
+		resolve(settings(&cfg), filepath.Dir(file))
 	}
 	return cfg, nil
 }
 
 // loader gathers where each key was set and what was wrong on the way.
 type loader struct {
-	known    schema
+	known    *schema
 	file     string
 	origins  map[string]string
 	problems Problems
+}
+
+// set reads what was given for a key. An account starts from the values of its provider, which stand before it.
+func (l *loader) set(one setting, given *koanf.Koanf, values map[string]reflect.Value) {
+	raw := given.Get(one.key)
+	named, _ := raw.(map[string]any)
+	switch {
+	case raw == nil:
+	case one.kind() == accounts:
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			for _, member := range one.account(name, values) {
+				l.set(member, given, nil)
+			}
+		}
+	default:
+		if err := one.set(raw); err != nil {
+			l.problems = append(l.problems, Problem{Key: one.key, Where: l.origins[one.key], Text: err.Error()})
+		}
+	}
 }
 
 // unknown notes a key that is not known, with the nearest one that is.
@@ -101,14 +119,14 @@ func (l *loader) unknown(key, where string) {
 func (l *loader) variable(name, value string) (string, any) {
 	key, kind := l.keyOf(strings.TrimPrefix(name, envPrefix))
 	switch {
-	case kind == single:
+	case kind == single || kind == list:
 		l.origins[key] = name
-		row := l.known.kinds[key] == unknown
+		row := l.known.kind(key) == unknown
 		if isPath(key) || row && isPath(key[:strings.LastIndexByte(key, '.')]) {
 			value = absolute(value)
 		}
 		return key, value
-	case kind == group || kind == table:
+	case kind == group || kind == table || kind == accounts:
 		text := "names a group of keys, not one; add " + envLevel + " and the name of a key in it"
 		l.problems = append(l.problems, Problem{Key: name, Text: text})
 	case serviceLink.MatchString(name):
@@ -128,7 +146,7 @@ func (l *loader) variable(name, value string) (string, any) {
 // codes and key ids differ by it.
 func (l *loader) keyOf(name string) (string, kind) {
 	key := strings.ToLower(strings.ReplaceAll(name, envLevel, "."))
-	if kind := l.known.kinds[key]; kind != unknown {
+	if kind := l.known.kind(key); kind != unknown {
 		return key, kind
 	}
 	last := strings.LastIndex(name, envLevel)
@@ -136,7 +154,7 @@ func (l *loader) keyOf(name string) (string, kind) {
 		return key, unknown
 	}
 	parent := key[:strings.LastIndexByte(key, '.')]
-	if l.known.kinds[parent] != table {
+	if l.known.kind(parent) != table {
 		return key, unknown
 	}
 	return parent + "." + name[last+len(envLevel):], single

@@ -46,6 +46,9 @@ func (s setting) printable() any {
 		}
 		return value
 	default:
+		if s.kind() == accounts {
+			return map[string]string{} // Accounts that were given have keys of their own.
+		}
 		return value
 	}
 }

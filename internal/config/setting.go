@@ -3,8 +3,10 @@ package config
 import (
 	"encoding"
 	"errors"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +36,8 @@ func collect(all []setting, parent string, group reflect.Value) []setting {
 			all = collect(all, parent, value)
 		case value.Kind() == reflect.Struct && !text:
 			all = collect(all, key, value)
+		case isAccounts(value.Type()) && value.Len() > 0:
+			all = collectAccounts(all, key, value)
 		default:
 			all = append(all, setting{key: key, value: value})
 		}
@@ -41,24 +45,76 @@ func collect(all []setting, parent string, group reflect.Value) []setting {
 	return all
 }
 
-// isTable tells whether the setting is a table whose names are free.
-func (s setting) isTable() bool { return s.value.Kind() == reflect.Map }
+// collectAccounts appends the keys of accounts that were given. Accounts without any are one key of their own.
+func collectAccounts(all []setting, parent string, accounts reflect.Value) []setting {
+	names := accounts.MapKeys()
+	slices.SortFunc(names, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	for _, name := range names {
+		all = collect(all, parent+"."+name.String(), accounts.MapIndex(name).Elem())
+	}
+	return all
+}
+
+// isAccounts tells whether a type is that of accounts: groups whose names are free.
+func isAccounts(t reflect.Type) bool {
+	return t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Pointer
+}
+
+// kind says what the setting's key stands for.
+func (s setting) kind() kind {
+	switch {
+	case isAccounts(s.value.Type()):
+		return accounts
+	case s.value.Kind() == reflect.Map:
+		return table
+	case s.value.Kind() == reflect.Slice:
+		return list
+	default:
+		return single
+	}
+}
+
+// account returns the keys of a new account among the setting's accounts. They have the values of the provider's keys of the same name.
+func (s setting) account(name string, provider map[string]reflect.Value) []setting {
+	if s.value.IsNil() {
+		s.value.Set(reflect.MakeMap(s.value.Type()))
+	}
+	created := reflect.New(s.value.Type().Elem().Elem())
+	s.value.SetMapIndex(reflect.ValueOf(name), created)
+	own := s.key + "." + name
+	members := collect(nil, own, created.Elem())
+	for _, member := range members {
+		value, known := provider[strings.TrimSuffix(s.key, ".accounts")+strings.TrimPrefix(member.key, own)]
+		if !known {
+			continue
+		}
+		member.value.Set(value)
+		if rows, ok := reflect.TypeAssert[map[string]string](value); ok {
+			member.value.Set(reflect.ValueOf(maps.Clone(rows)))
+		}
+	}
+	return members
+}
 
 // isPath tells whether the key's values are paths of the file system: its name says so.
 func isPath(key string) bool {
 	return strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_files") || strings.HasSuffix(key, "_dir")
 }
 
-// set reads raw, a text or a table of texts, into the setting. Errors say what is expected and never quote raw.
+// set reads raw, a text, a list or a table of texts, into the setting. Errors say what is expected and never quote raw.
 func (s setting) set(raw any) error {
-	if table, ok := raw.(map[string]any); ok {
-		return s.setTable(table)
+	switch raw := raw.(type) {
+	case map[string]any:
+		return s.setTable(raw)
+	case []string:
+		if target, ok := reflect.TypeAssert[*[]string](s.value.Addr()); ok {
+			*target = raw
+			return nil
+		}
+	case string:
+		return s.setText(raw)
 	}
-	text, ok := raw.(string)
-	if !ok {
-		return errors.New("must be a single value")
-	}
-	return s.setText(text)
+	return errors.New("must be a single value")
 }
 
 // setText reads one text by the setting's type.
@@ -70,6 +126,13 @@ func (s setting) setText(text string) error {
 		*target = text
 	case *URL:
 		*target = URL(text)
+	case *[]string:
+		*target = nil
+		for one := range strings.SplitSeq(text, ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				*target = append(*target, one)
+			}
+		}
 	case *bool:
 		return parse(target, text, parseBool, "must be true or false")
 	case *int:

@@ -128,6 +128,8 @@ type EasyPay struct {
 	Pace Pace `koanf:"pace"`
 	// TLS is whom we trust and who we are on these connections.
 	TLS TLS `koanf:"tls"`
+	// Accounts are further accounts, by name. Queries that none of them claims belong to the provider's own settings.
+	Accounts map[string]*EasyPayAccount `koanf:"accounts"`
 }
 
 // UnionPay is UnionPay International's cardholder instant-discount usage query. What UnionPay assigns or does not publish has no default.
@@ -176,6 +178,8 @@ type UnionPay struct {
 	Pace Pace `koanf:"pace"`
 	// TLS is whom we trust and who we are on these connections.
 	TLS TLS `koanf:"tls"`
+	// Accounts are further institutions, by name. Queries that none of them claims belong to the provider's own settings.
+	Accounts map[string]*UnionPayAccount `koanf:"accounts"`
 }
 
 // JWS is how requests to UnionPay are signed.

@@ -112,13 +112,29 @@ func (c Config) validateLanes(v *validator) {
 	tier := c.Retry.Budget + c.longestAttempt()
 	lane := func(key string, l Lane) {
 		v.intBetween(key+".slots", l.Slots, 1, 10_000)
-		v.check(l.Slots <= c.Consumer.MaxAckPending, key+".slots", "must not be more than consumer.max_ack_pending; lower it or raise that")
+		v.check(l.Slots*c.Providers.mostAccounts() <= c.Consumer.MaxAckPending, key+".slots",
+			"must not be more than consumer.max_ack_pending, and each account has as many; lower it or raise that")
 		v.check(l.Horizon > tier, key+".horizon",
 			"must be longer than retry.budget and one attempt's timeout together, or no query could use its retries; raise it")
 	}
 	lane("lanes.interactive", c.Lanes.Interactive)
 	lane("lanes.bulk", c.Lanes.Bulk)
+	v.intBetween("ask.slots", c.Ask.Slots, 1, 10_000)
+	v.between("ask.timeout", c.Ask.Timeout, 100*time.Millisecond, time.Minute)
+	v.check(c.Ask.MaxTimeout >= c.Ask.Timeout, "ask.max_timeout", "must not be shorter than ask.timeout; raise it")
+	v.check(c.Ask.MaxTimeout <= time.Minute, "ask.max_timeout", "must be at most 1m: longer waits are for the queue; lower it")
+	v.check(subjectPrefix.MatchString(c.Ask.InboxPrefix), "ask.inbox_prefix", "must begin a subject, such as _INBOX")
+	for _, client := range c.Clients {
+		v.check(clientName.MatchString(client), "clients", "must be names of 1 to 64 letters, digits, '-' and '_', as they stand in subjects")
+	}
+	v.check(len(slices.Compact(slices.Sorted(slices.Values(c.Clients)))) == len(c.Clients), "clients", "names a client twice; remove one")
 }
+
+// subjectPrefix is what a prefix of reply subjects may be, clientName what a client's token of a subject may be.
+var (
+	subjectPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+	clientName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+)
 
 func (c Config) validateConsumer(v *validator) {
 	n := c.Consumer
@@ -185,10 +201,14 @@ func (c Config) validateRest(v *validator) {
 func (c Config) longestAttempt() time.Duration {
 	var longest time.Duration
 	if c.Providers.EasyPay.Enabled {
-		longest = max(longest, c.HTTP.Timeout(c.Providers.EasyPay.Timeout))
+		for _, name := range c.Providers.EasyPay.AccountNames() {
+			longest = max(longest, c.HTTP.Timeout(c.Providers.EasyPay.Account(name).Timeout))
+		}
 	}
 	if c.Providers.UnionPay.Enabled {
-		longest = max(longest, c.HTTP.Timeout(c.Providers.UnionPay.Timeout))
+		for _, name := range c.Providers.UnionPay.AccountNames() {
+			longest = max(longest, c.HTTP.Timeout(c.Providers.UnionPay.Account(name).Timeout))
+		}
 	}
 	return longest
 }

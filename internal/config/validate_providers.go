@@ -29,7 +29,12 @@ var currentHosts = []string{"testpgapi.easypay.co.kr", "pgapi.easypay.co.kr"}
 
 func (c Config) validateEasyPay(v *validator) {
 	const key = "providers.easypay"
-	p := c.Providers.EasyPay
+	v.easyPay(key, c.Providers.EasyPay)
+	v.easyPayAccounts(key, c.Providers.EasyPay)
+}
+
+// easyPay checks the settings of the provider, or those that hold for one account.
+func (v *validator) easyPay(key string, p EasyPay) {
 	v.oneOf(key+".variant", p.Variant, "current", "legacy")
 	v.oneOf(key+".amount_as", p.AmountAs, "number", "string")
 	v.oneOf(key+".charset", p.Charset, "auto", "utf-8", "cp949")
@@ -48,7 +53,12 @@ func (c Config) validateEasyPay(v *validator) {
 
 func (c Config) validateUnionPay(v *validator) {
 	const key = "providers.unionpay"
-	p := c.Providers.UnionPay
+	v.unionPay(key, c.Providers.UnionPay)
+	v.unionPayAccounts(key, c.Providers.UnionPay)
+}
+
+// unionPay checks the settings of the provider, or those that hold for one account.
+func (v *validator) unionPay(key string, p UnionPay) {
 	v.matches(key+".path", p.Path, urlPath, "must begin with / and hold no query")
 	v.matches(key+".req_path", p.ReqPath, urlPath, "must begin with / and hold no query; or empty for the same as path")
 	v.matches(key+".proc_type", p.ProcType, procType, "must be 2 letters or digits")
@@ -88,7 +98,7 @@ func (v *validator) unionPayNeeds(key string, p UnionPay) {
 		{"jws.private_key_file", p.JWS.PrivateKeyFile, "the file of your signing key"},
 	}
 	for _, need := range needs {
-		v.check(need.value != "", key+"."+need.name, "is missing; give "+need.from+", or set "+key+".enabled to false")
+		v.check(need.value != "", key+"."+need.name, "is missing; give "+need.from+", or set providers.unionpay.enabled to false")
 	}
 	if p.Encryption.Mode == "jwe" {
 		v.check(p.Encryption.KID != "", key+".encryption.kid", "is missing; give the id of UnionPay's encryption certificate")

@@ -181,7 +181,7 @@ func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.
 	c.Cards.KeysDir = filepath.Join(dir, "keys")
 	c.Admin.Listen = ""
 	c.Log.Format = "console"
-	fast := config.Pace{Rate: config.Rate{Calls: 500, Per: time.Second}, Burst: 50}
+	fast := config.Pace{Rate: config.Rate{Calls: 4000, Per: time.Second}, Burst: 400}
 	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), fast
 	c.Providers.EasyPay.MallID = demoMall
 	UnionPay(&c.Providers.UnionPay, filepath.Join(dir, "upi"), keys, upstream.UnionPayURL())

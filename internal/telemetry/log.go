@@ -84,6 +84,8 @@ func levelOf(o decide.Outcome) zapcore.Level {
 	switch {
 	case !o.Settled || o.Stack != "":
 		return zapcore.ErrorLevel
+	case o.Verdict.PutOff():
+		return zapcore.DebugLevel // Of a backlog there can be thousands in a second, and the breaker and the pace have told why.
 	case o.Verdict.Action == decide.Bury || o.Verdict.Action == decide.Retry:
 		return zapcore.WarnLevel
 	default:

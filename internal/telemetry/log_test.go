@@ -177,8 +177,9 @@ func TestLevels(t *testing.T) {
 	all := []decide.Outcome{
 		outcome(decide.Complete), outcome(decide.Skip), outcome(decide.Release), outcome(decide.Fail), outcome(decide.Bury),
 		outcome(decide.Retry), outcome(decide.Complete, func(o *decide.Outcome) { o.Settled = false }),
+		outcome(decide.Retry, failing("", fault.Throttled, fault.Paced), func(o *decide.Outcome) { o.Verdict.Fault.After = time.Second }),
 	}
-	for level, want := range map[string]int{"debug": 7, "info": 7, "warn": 3, "error": 1} {
+	for level, want := range map[string]int{"debug": 8, "info": 7, "warn": 3, "error": 1} {
 		require.Len(t, observe(t, level, "json", all...), want, level)
 	}
 	_, _, err := NewLog(&safeBuffer{}, "loud", "json")

@@ -27,6 +27,12 @@ type Metrics struct {
 	troubles *prometheus.CounterVec
 	swept    *prometheus.CounterVec
 	breaker  *prometheus.GaugeVec
+	pace     *prometheus.GaugeVec
+	changes  *prometheus.CounterVec
+	lost     *prometheus.CounterVec
+	replies  *prometheus.CounterVec
+	replied  *prometheus.HistogramVec
+	shared   *prometheus.CounterVec
 }
 
 // latencyBuckets reach from a loopback call to a query that spent minutes in retries, in seconds.
@@ -42,21 +48,30 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 			"provider", "kind", "code"),
 		age:      histogram("query_age_seconds", "Time from the broker storing a query to its result.", "provider", "lane"),
 		waited:   histogram("pace_wait_seconds", "Time a query waited for the upstream's pace.", "provider", "lane"),
-		attempts: counter("upstream_attempts_total", "Calls made to the upstream, by how they ended.", "provider", "kind"),
-		took:     histogram("upstream_attempt_seconds", "Duration of one call to the upstream.", "provider"),
+		attempts: counter("upstream_attempts_total", "Calls made to the upstream, by how they ended.", "provider", "account", "kind"),
+		took:     histogram("upstream_attempt_seconds", "Duration of one call to the upstream.", "provider", "account"),
 		consumer: counter("consumer_events_total", "What the pull loops report.", "consumer", "event"),
 		broker:   counter("broker_events_total", "What the broker's connection reports.", "event"),
 		troubles: counter("store_troubles_total", "Writes that the broker did not confirm at once.", "write"),
 		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discount_worker_breaker_open", Help: "Whether the upstream counts as down: 1 for open, 0.5 for trying again, 0 for up.",
-		}, []string{"provider"}),
-		swept: counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
+		}, []string{"provider", "account"}),
+		pace: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "discount_worker_pace_per_second", Help: "The fleet's present rate of calls, as this worker knows it; 0 for no limit or not known.",
+		}, []string{"provider", "account"}),
+		changes: counter("pace_changes_total", "Changes of the fleet's pace that this worker heard of.", "provider", "account", "why"),
+		lost:    counter("pace_troubles_total", "Times the fleet's pace could not be read or written.", "provider", "account"),
+		replies: counter("replies_total", "Requests that were done with, by their reply.", "endpoint", "code"),
+		replied: histogram("reply_seconds", "Time from a request to its reply.", "endpoint"),
+		shared:  counter("shared_answers_total", "Queries answered with another query's answer.", "provider"),
+		swept:   counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "discount_worker_build_info", Help: "The worker's build; always 1.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, m.breaker, build,
+	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, m.breaker,
+		m.pace, m.changes, m.lost, m.replies, m.replied, m.shared, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.initialize(providers)
 	return m
@@ -65,12 +80,7 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 // initialize makes the label sets that are known in advance exist at zero, so that a rate is there from the first event on.
 func (m *Metrics) initialize(providers []query.Provider) {
 	for _, provider := range providers {
-		for _, kind := range fault.Kinds() {
-			m.attempts.WithLabelValues(string(provider), kind.String())
-		}
-		m.attempts.WithLabelValues(string(provider), answered)
-		m.breaker.WithLabelValues(string(provider))
-		m.took.WithLabelValues(string(provider))
+		m.shared.WithLabelValues(string(provider))
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			m.age.WithLabelValues(string(provider), string(lane))
 			m.waited.WithLabelValues(string(provider), string(lane))
@@ -103,6 +113,9 @@ func (m *Metrics) observe(o decide.Outcome) {
 	if failure := o.Verdict.Fault; failure != nil {
 		m.failures.WithLabelValues(provider, failure.Kind.String(), string(failure.Code)).Inc()
 	}
+	if o.Answer != nil && o.Answer.Shared {
+		m.shared.WithLabelValues(provider).Inc()
+	}
 	switch o.Verdict.Action {
 	case decide.Complete, decide.Fail, decide.Bury:
 		m.age.WithLabelValues(provider, lane).Observe(o.Finished.Sub(o.Received).Seconds())
@@ -110,14 +123,51 @@ func (m *Metrics) observe(o decide.Outcome) {
 	}
 }
 
-// Attempt counts one call to the upstream.
-func (m *Metrics) Attempt(provider query.Provider, took time.Duration, err error) {
+// Attempt counts one call to the upstream by a provider's account, whose name comes from the configuration.
+func (m *Metrics) Attempt(provider query.Provider, account string, took time.Duration, err error) {
 	kind := answered
 	if err != nil {
 		kind = fault.KindOf(err).String()
 	}
-	m.attempts.WithLabelValues(string(provider), kind).Inc()
-	m.took.WithLabelValues(string(provider)).Observe(took.Seconds())
+	m.attempts.WithLabelValues(string(provider), account, kind).Inc()
+	m.took.WithLabelValues(string(provider), account).Observe(took.Seconds())
+}
+
+// ExpectAccount makes the counts of a provider's account exist at zero.
+func (m *Metrics) ExpectAccount(provider query.Provider, account string) {
+	for _, kind := range fault.Kinds() {
+		m.attempts.WithLabelValues(string(provider), account, kind.String())
+	}
+	m.attempts.WithLabelValues(string(provider), account, answered)
+	m.breaker.WithLabelValues(string(provider), account)
+	m.took.WithLabelValues(string(provider), account)
+	m.pace.WithLabelValues(string(provider), account)
+	m.lost.WithLabelValues(string(provider), account)
+}
+
+// PaceChanged counts a change of an account's pace and shows the rate since, in calls per second.
+func (m *Metrics) PaceChanged(provider query.Provider, account, why string, rate float64) {
+	m.changes.WithLabelValues(string(provider), account, why).Inc()
+	m.pace.WithLabelValues(string(provider), account).Set(rate)
+}
+
+// PaceTrouble counts a time when an account's pace could not be read or written.
+func (m *Metrics) PaceTrouble(provider query.Provider, account string) {
+	m.lost.WithLabelValues(string(provider), account).Inc()
+}
+
+// ExpectReplies makes the counts of an endpoint's replies exist at zero.
+func (m *Metrics) ExpectReplies(endpoint string, codes ...string) {
+	for _, code := range codes {
+		m.replies.WithLabelValues(endpoint, code)
+	}
+	m.replied.WithLabelValues(endpoint)
+}
+
+// Replied counts a request that was done with.
+func (m *Metrics) Replied(endpoint, code string, took time.Duration) {
+	m.replies.WithLabelValues(endpoint, code).Inc()
+	m.replied.WithLabelValues(endpoint).Observe(took.Seconds())
 }
 
 // ExpectConsumer makes the counts of a pull loop's events exist at zero.
@@ -145,9 +195,9 @@ func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).In
 // StoreTrouble counts a write that was not confirmed at once.
 func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
 
-// Breaker shows how much of a provider's calls its breaker lets through: 1 for none, 0.5 for single ones, 0 for all.
-func (m *Metrics) Breaker(provider query.Provider, open float64) {
-	m.breaker.WithLabelValues(string(provider)).Set(open)
+// Breaker shows how much of an account's calls its breaker lets through: 1 for none, 0.5 for single ones, 0 for all.
+func (m *Metrics) Breaker(provider query.Provider, account string, open float64) {
+	m.breaker.WithLabelValues(string(provider), account).Set(open)
 }
 
 // Swept counts a query that the sweeper took up.

@@ -46,17 +46,27 @@ func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
 	m := NewMetrics("v1.2.3", both())
 	m.ExpectBroker("disconnected", "reconnected")
 	m.ExpectConsumer("S/c", "pulling", "gone")
+	for _, account := range []string{"default", "bank"} {
+		m.ExpectAccount(query.UnionPay, account)
+	}
+	m.ExpectReplies("lookup", "answered", "no_result")
 	want := map[string]float64{
+		"replies_total{code=answered,endpoint=lookup}": 0, "replies_total{code=no_result,endpoint=lookup}": 0, "reply_seconds{endpoint=lookup}": 0,
 		"build_info{version=v1.2.3}": 1, "broker_events_total{event=disconnected}": 0, "broker_events_total{event=reconnected}": 0,
 		"consumer_events_total{consumer=S/c,event=pulling}": 0, "consumer_events_total{consumer=S/c,event=gone}": 0,
 	}
-	for _, provider := range both() {
-		want[fmt.Sprintf("upstream_attempt_seconds{provider=%s}", provider)] = 0
-		want[fmt.Sprintf("upstream_attempts_total{kind=answered,provider=%s}", provider)] = 0
-		want[fmt.Sprintf("breaker_open{provider=%s}", provider)] = 0
+	for _, account := range []string{"default", "bank"} {
+		want[fmt.Sprintf("upstream_attempt_seconds{account=%s,provider=unionpay}", account)] = 0
+		want[fmt.Sprintf("upstream_attempts_total{account=%s,kind=answered,provider=unionpay}", account)] = 0
+		want[fmt.Sprintf("breaker_open{account=%s,provider=unionpay}", account)] = 0
+		want[fmt.Sprintf("pace_per_second{account=%s,provider=unionpay}", account)] = 0
+		want[fmt.Sprintf("pace_troubles_total{account=%s,provider=unionpay}", account)] = 0
 		for _, kind := range fault.Kinds() {
-			want[fmt.Sprintf("upstream_attempts_total{kind=%s,provider=%s}", kind, provider)] = 0
+			want[fmt.Sprintf("upstream_attempts_total{account=%s,kind=%s,provider=unionpay}", account, kind)] = 0
 		}
+	}
+	for _, provider := range both() {
+		want[fmt.Sprintf("shared_answers_total{provider=%s}", provider)] = 0
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			want[fmt.Sprintf("query_age_seconds{lane=%s,provider=%s}", lane, provider)] = 0
 			want[fmt.Sprintf("pace_wait_seconds{lane=%s,provider=%s}", lane, provider)] = 0
@@ -77,13 +87,19 @@ func TestMetricsCount(t *testing.T) {
 		recorder.Observe(outcome(action))
 	}
 	recorder.Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField), func(o *decide.Outcome) { o.Waited = 0 }))
-	m.Attempt(query.UnionPay, 30*time.Millisecond, nil)
-	m.Attempt(query.UnionPay, time.Second, fault.New("call", fault.Throttled, fault.RateLimited))
-	m.Attempt(query.UnionPay, time.Second, errors.New(canary))
+	m.Attempt(query.UnionPay, "bank", 30*time.Millisecond, nil)
+	m.Attempt(query.UnionPay, "bank", time.Second, fault.New("call", fault.Throttled, fault.RateLimited))
+	m.Attempt(query.UnionPay, "bank", time.Second, errors.New(canary))
+	m.PaceChanged(query.UnionPay, "bank", "throttled", 12.5)
+	m.PaceTrouble(query.UnionPay, "bank")
+	m.Replied("lookup", "no_result", time.Millisecond)
+	shared := outcome(decide.Complete)
+	shared.Answer = &query.Answer{Shared: true}
+	recorder.Observe(shared)
 	m.ConsumerEvent("S/c", "gone")
 	m.BrokerEvent("closed")
 	m.StoreTrouble("store result")
-	m.Breaker(query.UnionPay, 0.5)
+	m.Breaker(query.UnionPay, "bank", 0.5)
 	changed := map[string]float64{}
 	for name, value := range values(t, m) {
 		if was := before[name]; value != was {
@@ -91,23 +107,29 @@ func TestMetricsCount(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]float64{
-		"queries_total{action=release,lane=interactive,provider=easypay}":  1,
-		"queries_total{action=complete,lane=interactive,provider=easypay}": 1,
-		"queries_total{action=fail,lane=interactive,provider=easypay}":     1,
-		"queries_total{action=bury,lane=interactive,provider=easypay}":     2,
-		"queries_total{action=retry,lane=interactive,provider=easypay}":    1,
-		"queries_total{action=skip,lane=interactive,provider=easypay}":     1,
-		"failures_total{code=bad_field,kind=rejected,provider=easypay}":    1,
-		"query_age_seconds{lane=interactive,provider=easypay}":             4, // Only what ended has an age.
-		"pace_wait_seconds{lane=interactive,provider=easypay}":             6,
-		"upstream_attempts_total{kind=answered,provider=unionpay}":         1,
-		"upstream_attempts_total{kind=throttled,provider=unionpay}":        1,
-		"upstream_attempts_total{kind=unknown,provider=unionpay}":          1,
-		"upstream_attempt_seconds{provider=unionpay}":                      3,
-		"consumer_events_total{consumer=S/c,event=gone}":                   1,
-		"broker_events_total{event=closed}":                                1,
-		"store_troubles_total{write=store result}":                         1,
-		"breaker_open{provider=unionpay}":                                  0.5,
+		"queries_total{action=release,lane=interactive,provider=easypay}":        1,
+		"queries_total{action=complete,lane=interactive,provider=easypay}":       2,
+		"shared_answers_total{provider=easypay}":                                 1,
+		"pace_changes_total{account=bank,provider=unionpay,why=throttled}":       1,
+		"pace_per_second{account=bank,provider=unionpay}":                        12.5,
+		"pace_troubles_total{account=bank,provider=unionpay}":                    1,
+		"replies_total{code=no_result,endpoint=lookup}":                          1,
+		"reply_seconds{endpoint=lookup}":                                         1,
+		"queries_total{action=fail,lane=interactive,provider=easypay}":           1,
+		"queries_total{action=bury,lane=interactive,provider=easypay}":           2,
+		"queries_total{action=retry,lane=interactive,provider=easypay}":          1,
+		"queries_total{action=skip,lane=interactive,provider=easypay}":           1,
+		"failures_total{code=bad_field,kind=rejected,provider=easypay}":          1,
+		"query_age_seconds{lane=interactive,provider=easypay}":                   5, // Only what ended has an age.
+		"pace_wait_seconds{lane=interactive,provider=easypay}":                   7,
+		"upstream_attempts_total{account=bank,kind=answered,provider=unionpay}":  1,
+		"upstream_attempts_total{account=bank,kind=throttled,provider=unionpay}": 1,
+		"upstream_attempts_total{account=bank,kind=unknown,provider=unionpay}":   1,
+		"upstream_attempt_seconds{account=bank,provider=unionpay}":               3,
+		"consumer_events_total{consumer=S/c,event=gone}":                         1,
+		"broker_events_total{event=closed}":                                      1,
+		"store_troubles_total{write=store result}":                               1,
+		"breaker_open{account=bank,provider=unionpay}":                           0.5,
 	}, changed)
 }
 

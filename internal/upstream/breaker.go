@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -52,6 +53,8 @@ type Breaker struct {
 	// refused tells that the upstream refused our credentials: that concerns every query, so one answer is enough. It is only
 	// touched from gobreaker's callbacks, which it calls one at a time under its own lock.
 	refused bool
+	// until is when an open breaker lets a call through, in nanoseconds of Unix time.
+	until atomic.Int64
 }
 
 // NewBreaker returns a closed breaker. onChange is told each change of state and must return at once; it may be nil.
@@ -71,6 +74,9 @@ func NewBreaker(policy BreakerPolicy, onChange func(to BreakerState)) *Breaker {
 		// What was cut short by us says nothing about the upstream.
 		IsExcluded: func(err error) bool { return err != nil && fault.KindOf(err) == fault.Interrupted },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				b.until.Store(time.Now().Add(policy.OpenFor).UnixNano())
+			}
 			if onChange != nil {
 				onChange(stateOf(to))
 			}
@@ -118,6 +124,14 @@ func (b *Breaker) Capacity() int {
 	}
 }
 
+// UpIn returns how long it is until a call can be worth trying, 0 if it is already.
+func (b *Breaker) UpIn() time.Duration {
+	if b.State() != BreakerOpen {
+		return 0
+	}
+	return max(time.Until(time.Unix(0, b.until.Load())), 0)
+}
+
 // Allow returns what to tell the outcome of a call to, or a BreakerOpen fault if no call may be made now.
 func (b *Breaker) Allow() (done func(err error), err error) {
 	done, err = b.steps.Allow()
@@ -127,25 +141,27 @@ func (b *Breaker) Allow() (done func(err error), err error) {
 	return done, nil
 }
 
-// Wait is Allow that waits until a call may be made, and fails only when ctx ends. A query that waits here costs no attempt.
-func (b *Breaker) Wait(ctx context.Context) (done func(err error), err error) {
-	if done, err := b.Allow(); err == nil {
-		return done, nil
+// WaitUp returns when a call may be worth a permit, and fails only when ctx ends. A query that waits here costs no attempt.
+//
+// Of those that wait while a single call tries the upstream again, each looks anew after a while.
+func (b *Breaker) WaitUp(ctx context.Context) error {
+	if b.State() == BreakerClosed {
+		return nil
 	}
 	ticker := time.NewTicker(breakerPoll)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			if done, err := b.Allow(); err == nil {
-				return done, nil
+			if b.Capacity() > 0 {
+				return nil
 			}
 		case <-ctx.Done():
 			kind := fault.Interrupted
 			if ctx.Err() == context.DeadlineExceeded {
 				kind = fault.Expired
 			}
-			return nil, fault.Because("wait for upstream", kind, fault.BreakerOpen, ctx.Err())
+			return fault.Because("wait for upstream", kind, fault.BreakerOpen, ctx.Err())
 		}
 	}
 }

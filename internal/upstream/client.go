@@ -17,10 +17,13 @@ import (
 	"discountquery.example/worker/internal/query"
 )
 
-// Pacer gives out the upstream's rate to attempts after the first: each call on the wire costs one permit.
+// Pacer gives out the upstream's rate: each call on the wire costs one permit.
 type Pacer interface {
 	// Wait returns when the next call for q may be made, or with an Interrupted fault when ctx ends first.
 	Wait(ctx context.Context, q *query.Query) error
+	// Throttled tells that a call for q that was sent at the given time was refused because there were too many. retryAfter is how long
+	// the upstream wants to be left alone; 0 if it did not say.
+	Throttled(q *query.Query, sentAt time.Time, retryAfter time.Duration)
 }
 
 // RetryPolicy bounds the short retries inside one call.
@@ -54,6 +57,8 @@ type Options struct {
 	// Breaker keeps calls from an upstream that is down; Budget bounds repeated attempts over all calls.
 	Breaker *Breaker
 	Budget  *Budget
+	// Hold bounds what the account may take of slots that it shares. The zero value is for an account that is alone.
+	Hold Hold
 	// OnAttempt is told about each attempt with its duration; err is nil for the one that was answered. It may be nil.
 	OnAttempt func(provider query.Provider, took time.Duration, err error)
 }
@@ -61,17 +66,27 @@ type Options struct {
 // Client asks one upstream. It may be used by many goroutines.
 type Client struct {
 	Options
+
+	holder *holder
 }
 
 // New returns a client of the given parts.
-func New(options Options) *Client { return &Client{Options: options} }
+func New(options Options) *Client { return &Client{Options: options, holder: newHolder(options.Hold)} }
 
 // Call asks the upstream about q and retries for a short while what may pass: broken connections, timeouts, answers that can't be
 // trusted, server errors. It returns every attempt it made. The error is the last real one, whatever ended the retries: an
 // Interrupted fault is returned only if no attempt had failed before.
+//
+// A query that its account can't ask soon is put off: see Hold. The fault is then Unavailable with the code BreakerOpen or Throttled
+// with the code Paced, says in After when to come back, and there is no attempt.
 func (c *Client) Call(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+	leave, err := c.sit(ctx, q)
+	if err != nil {
+		return query.Answer{}, nil, err
+	}
+	defer leave()
 	talk := &conversation{client: c, question: Question{Query: q, Card: details}}
-	err := backoff.Retry(func() error { return talk.try(ctx) }, c.policy(ctx))
+	err = backoff.Retry(func() error { return talk.try(ctx) }, c.policy(ctx))
 	if err == nil {
 		return talk.answer, talk.attempts, nil
 	}
@@ -93,14 +108,19 @@ type conversation struct {
 // errNotAsked tells a breaker that a call it allowed was not made after all.
 var errNotAsked = fault.New("breaker", fault.Interrupted, fault.Stopped)
 
-// try makes one attempt: admitted, prepared, sent, read.
+// try makes one attempt: admitted at the fleet's pace, prepared, sent, read.
 func (t *conversation) try(ctx context.Context) error {
+	asked := time.Now()
 	done, err := t.client.admit(ctx, t.question.Query, len(t.attempts) == 0)
 	if err != nil {
 		return backoff.Permanent(err)
 	}
+	if len(t.attempts) == 0 {
+		t.client.Budget.Earn()
+	}
 	var outcome error = errNotAsked
 	defer func() { done(outcome) }()
+	crashpoint.Here(crashpoint.AfterPermit)
 	began := time.Now()
 	exchange, err := t.client.Provider.Prepare(began, t.question)
 	if err != nil {
@@ -109,6 +129,7 @@ func (t *conversation) try(ctx context.Context) error {
 	}
 	answer, failure := t.client.attempt(ctx, exchange)
 	outcome = failure
+	t.heed(began, failure)
 	took := time.Since(began)
 	if t.client.OnAttempt != nil {
 		t.client.OnAttempt(t.client.Name, took, failure)
@@ -117,27 +138,64 @@ func (t *conversation) try(ctx context.Context) error {
 		return backoff.Permanent(failure) // This is no attempt either, and what failed before says more.
 	}
 	t.answer, t.last = answer, failure
-	t.attempts = append(t.attempts, attemptOf(began, took, answer, failure))
+	attempt := attemptOf(began, took, answer, failure)
+	attempt.WaitedMS = began.Sub(asked).Milliseconds()
+	t.attempts = append(t.attempts, attempt)
 	if failure != nil && !worthRepeating(failure) {
 		return backoff.Permanent(failure)
 	}
 	return failure
 }
 
-// admit lets an attempt begin. The first one waits until the upstream is up again, which costs the query nothing. A repeated one must fit
-// into the budget and the pace, and is not worth waiting for the upstream: that is for the slower tier.
-func (c *Client) admit(ctx context.Context, q *query.Query, first bool) (done func(error), err error) {
-	if first {
-		c.Budget.Earn()
-		return c.Breaker.Wait(ctx)
+// heed tells the fleet that the upstream asks for fewer calls.
+func (t *conversation) heed(sentAt time.Time, failure error) {
+	if refused, ok := errors.AsType[*fault.Error](failure); ok && refused.Kind == fault.Throttled {
+		t.client.Pacer.Throttled(t.question.Query, sentAt, refused.After)
 	}
-	if !c.Budget.Spend() {
+}
+
+// admit lets an attempt begin. The first one waits until the upstream is up and the pace allows a call, which costs the query nothing.
+// A repeated one must fit into the budget and is not worth waiting for an upstream that went down: that is for the slower tier. Where the
+// account may not hold its queries for so long, they are put off.
+func (c *Client) admit(ctx context.Context, q *query.Query, first bool) (done func(error), err error) {
+	if !first && !c.Budget.Spend() {
 		return nil, fault.New(string(c.Name), fault.Unavailable, fault.RetryBudget)
 	}
-	if err := c.Pacer.Wait(ctx, q); err != nil {
-		return nil, err
+	if !c.putsOff(ctx, q) {
+		return c.await(ctx, q, first, first)
 	}
-	return c.Breaker.Allow()
+	if first && c.Breaker.UpIn() > c.Hold.AtMost {
+		return nil, c.putOff(fault.Unavailable, fault.BreakerOpen)
+	}
+	within, cancel := context.WithTimeout(ctx, c.Hold.AtMost)
+	defer cancel()
+	done, err = c.await(within, q, first, false)
+	switch {
+	case err == nil || !first || ctx.Err() != nil || fault.KindOf(err) == fault.Interrupted:
+		return done, err
+	case fault.CodeOf(err) == fault.BreakerOpen:
+		return nil, c.putOff(fault.Unavailable, fault.BreakerOpen)
+	default:
+		return nil, c.putOff(fault.Throttled, fault.Paced)
+	}
+}
+
+// await waits for what an attempt needs: an upstream that is up, if it is worth waiting for, and a permit. The upstream may have gone down
+// while the call waited for its turn: then its permit is lost, and it waits again if it is to stay.
+func (c *Client) await(ctx context.Context, q *query.Query, up, stay bool) (done func(error), err error) {
+	for {
+		if up {
+			if err := c.Breaker.WaitUp(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.Pacer.Wait(ctx, q); err != nil {
+			return nil, err
+		}
+		if done, err = c.Breaker.Allow(); err == nil || !stay {
+			return done, err
+		}
+	}
 }
 
 // policy returns the delays of one call. It is made anew for each, because it has a state.

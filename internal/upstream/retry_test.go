@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,9 +34,12 @@ func reply(status int, body string) *http.Response {
 func within(t *testing.T, took time.Duration, script ...func() (*http.Response, error)) (*bundle, func() []time.Duration) {
 	t.Helper()
 	start, begun := time.Now(), []time.Duration{}
+	var mu sync.Mutex
 	b := setup(roundTripper(func(r *http.Request) (*http.Response, error) {
+		mu.Lock()
 		begun = append(begun, time.Since(start))
 		next := script[min(len(begun), len(script))-1]
+		mu.Unlock()
 		select {
 		case <-time.After(took):
 			return next()
@@ -43,7 +48,11 @@ func within(t *testing.T, took time.Duration, script ...func() (*http.Response, 
 		}
 	}))
 	b.Retry = RetryPolicy{MaxAttempts: 6, Initial: 100 * time.Millisecond, MaxInterval: 400 * time.Millisecond, Multiplier: 2, Budget: time.Hour}
-	return b, func() []time.Duration { return begun }
+	return b, func() []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(begun)
+	}
 }
 
 func fails() (*http.Response, error) { return nil, refused() }
@@ -237,8 +246,8 @@ func TestEachAttemptIsPreparedAnew(t *testing.T) {
 		require.Equal(t, query.OutcomeOK, answer.Outcome)
 		require.Equal(t, millis(0, 107, 314), prepared)
 		require.Equal(t, prepared, begun())
-		require.Equal(t, []string{"prepare", "attempt", "wait 1", "prepare", "attempt", "wait 1", "prepare", "attempt"}, b.events,
-			"the pace is asked before each attempt but the first, whose permit the caller has")
+		require.Equal(t, []string{"wait 1", "prepare", "attempt", "wait 1", "prepare", "attempt", "wait 1", "prepare", "attempt"}, b.events,
+			"each attempt costs a permit, taken right before it is sent")
 	})
 }
 
@@ -273,7 +282,11 @@ func TestPaceThatRunsOutKeepsTheRealError(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b, begun := within(t, 0, fails)
+				waits := 0
 				b.wait = func(context.Context, *query.Query) error {
+					if waits++; waits == 1 {
+						return nil
+					}
 					return fault.New("wait for pace", kind, fault.DeadlinePassed)
 				}
 				_, attempts, err := b.ask(t.Context())
@@ -283,6 +296,64 @@ func TestPaceThatRunsOutKeepsTheRealError(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWaitingForThePaceIsToldAndCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := within(t, 0, succeeds)
+		b.wait = func(context.Context, *query.Query) error {
+			time.Sleep(1500 * time.Millisecond)
+			return nil
+		}
+		_, attempts, err := b.ask(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, millis(1500), begun())
+		require.Len(t, attempts, 1)
+		require.EqualValues(t, 1500, attempts[0].WaitedMS)
+		require.Zero(t, attempts[0].Milliseconds)
+	})
+}
+
+func TestRefusalIsToldToTheFleet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		b, _ := within(t, 20*time.Millisecond, func() (*http.Response, error) {
+			refused := reply(429, canary)
+			refused.Header.Set("Retry-After", "7")
+			return refused, nil
+		})
+		var sent []time.Duration
+		var after time.Duration
+		b.throttled = func(sentAt time.Time, retryAfter time.Duration) {
+			sent, after = append(sent, sentAt.Sub(start)), retryAfter
+		}
+		_, _, err := b.ask(t.Context())
+		require.Equal(t, fault.Throttled, fault.KindOf(err))
+		require.Equal(t, millis(0), sent, "the time it was sent, not the time it was refused")
+		require.Equal(t, 7*time.Second, after)
+	})
+}
+
+func TestUpstreamThatGoesDownDuringTheWaitIsNotAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := within(t, 0, succeeds)
+		b.Breaker = NewBreaker(breakerPolicy(), nil)
+		waits := 0
+		b.wait = func(context.Context, *query.Query) error {
+			if waits++; waits == 1 {
+				finish(t, b.Breaker, errRefused)
+			}
+			return nil
+		}
+		_, attempts, err := b.ask(t.Context())
+		require.NoError(t, err)
+		require.Len(t, attempts, 1)
+		require.GreaterOrEqual(t, begun()[0], 5*time.Second, "it waited until the upstream was tried again")
+		require.Equal(t, 2, waits, "the permit of the first wait was not used late")
+	})
 }
 
 func TestHistoryOfAttempts(t *testing.T) {

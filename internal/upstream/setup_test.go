@@ -28,6 +28,8 @@ type bundle struct {
 	read    func(Response) (query.Answer, error)
 	// wait is the pacer.
 	wait func(context.Context, *query.Query) error
+	// throttled is told of refusals.
+	throttled func(sentAt time.Time, retryAfter time.Duration)
 
 	address string
 	method  string
@@ -60,7 +62,7 @@ func setup(transport http.RoundTripper) *bundle {
 			}
 			return query.Answer{Outcome: query.OutcomeOK, Upstream: query.Response{Code: "0000", Status: r.Status, Message: string(r.Body)}}, nil
 		},
-		wait:    func(context.Context, *query.Query) error { return nil },
+		wait: func(context.Context, *query.Query) error { return nil }, throttled: func(time.Time, time.Duration) {},
 		address: "http://127.0.0.1:1", method: http.MethodPost, body: []byte(`{"cardBin":"` + canary + `"}`),
 	}
 	b.Client = New(Options{
@@ -105,6 +107,12 @@ func (b *bundle) Prepare(now time.Time, question Question) (Exchange, error) {
 func (b *bundle) Wait(ctx context.Context, q *query.Query) error {
 	b.note("wait " + q.ID)
 	return b.wait(ctx, q)
+}
+
+// Throttled implements Pacer.
+func (b *bundle) Throttled(q *query.Query, sentAt time.Time, retryAfter time.Duration) {
+	b.note("throttled " + q.ID)
+	b.throttled(sentAt, retryAfter)
 }
 
 func (b *bundle) tell(provider query.Provider, took time.Duration, err error) {

@@ -1,0 +1,250 @@
+package deadletter
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/publish"
+	"discountquery.example/worker/internal/query"
+)
+
+// life is that of a process: it ends at one of its writes, as kill -9 ends it, before or after the broker has carried the write out.
+type life struct {
+	mu    sync.Mutex
+	left  int
+	after bool
+	dead  bool
+	// unique makes the broker forget which replays it has seen, as it does when its window for duplicates has passed.
+	unique *atomic.Int64
+}
+
+// errKilled is final: nothing is tried again by a process that is dead.
+var errKilled = &jetstream.APIError{Code: 400, ErrorCode: 1, Description: "killed"}
+
+// do carries out a write if the process lives to do it, and tells it the outcome if it lives to see it.
+func (l *life) do(write func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead {
+		return errKilled
+	}
+	l.left--
+	if l.left != 0 {
+		return write()
+	}
+	l.dead = true
+	if l.after {
+		_ = write()
+	}
+	return errKilled
+}
+
+type mortalKV struct {
+	jetstream.KeyValue
+
+	life *life
+}
+
+func (m mortalKV) Create(ctx context.Context, key string, value []byte, o ...jetstream.KVCreateOpt) (revision uint64, err error) {
+	err = m.life.do(func() error { revision, err = m.KeyValue.Create(ctx, key, value, o...); return err })
+	return revision, err
+}
+
+func (m mortalKV) Update(ctx context.Context, key string, value []byte, last uint64) (revision uint64, err error) {
+	err = m.life.do(func() error { revision, err = m.KeyValue.Update(ctx, key, value, last); return err })
+	return revision, err
+}
+
+type mortalReplayer struct {
+	Replayer
+
+	life *life
+}
+
+// Replay publishes all of the replays, or half of them if the process dies before it has seen the answer.
+func (m mortalReplayer) Replay(ctx context.Context, replays []publish.Replay) error {
+	if m.life.unique != nil {
+		for i := range replays {
+			replays[i].ID += fmt.Sprint(".", m.life.unique.Add(1))
+		}
+	}
+	return m.life.do(func() error {
+		if m.life.dead {
+			replays = replays[:(len(replays)+1)/2]
+		}
+		return m.Replayer.Replay(ctx, replays)
+	})
+}
+
+// mortal opens the letters as a process with a life of its own.
+func (b *bundle) mortal(l *life) *Letters {
+	letters := b.open(func(o *Options) { o.Replayer = mortalReplayer{o.Replayer, l} })
+	letters.ledger.bucket = mortalKV{letters.ledger.bucket, l}
+	return letters
+}
+
+// model is a client's letters, the batches over them and what may happen to them.
+type model struct {
+	*bundle
+
+	client  string
+	keys    []string
+	batches []string
+	kills   int
+	handful int
+	worked  map[uint64]bool
+	unique  *atomic.Int64
+}
+
+func (m *model) filters() map[string]Filter {
+	return map[string]Filter{
+		"all":       {Client: m.client},
+		"rejected":  {Client: m.client, Reason: query.ReasonRejected},
+		"one order": {Client: m.client, Order: "order-1"},
+		"one key":   {Client: m.client, Key: m.keys[0]},
+	}
+}
+
+func (m *model) start(t *rapid.T) {
+	if len(m.batches) >= 4 {
+		t.Skip("enough")
+	}
+	filters := m.filters()
+	filter := filters[rapid.SampledFrom([]string{"all", "rejected", "one order", "one key"}).Draw(t, "filter")]
+	// A slow batch claims letters one by one, faster ones by the handful.
+	rate := rapid.SampledFrom([]float64{49, 150, 5000}).Draw(t, "rate")
+	m.batches = append(m.batches, m.begin(m.Letters, filter, func(r *Request) { r.Rate = rate }).ID)
+	m.handful = max(m.handful, Batch{Rate: rate}.handful())
+}
+
+func (m *model) drawBatch(t *rapid.T) string {
+	if len(m.batches) == 0 {
+		t.Skip("no batch")
+	}
+	return rapid.SampledFrom(m.batches).Draw(t, "batch")
+}
+
+// runAndDie runs a batch in a process that is killed at one of its writes.
+func (m *model) runAndDie(t *rapid.T) {
+	l := &life{left: rapid.IntRange(1, 12).Draw(t, "write"), after: rapid.Bool().Draw(t, "carried out"), unique: m.unique}
+	_, err := m.mortal(l).Run(context.Background(), m.drawBatch(t), nil)
+	if l.dead {
+		m.kills++
+		require.ErrorIs(t, err, errKilled)
+	}
+}
+
+func (m *model) runToTheEnd(t *rapid.T) {
+	batch, err := m.mortal(&life{unique: m.unique}).Run(context.Background(), m.drawBatch(t), nil)
+	require.NoError(t, err)
+	require.True(t, batch.State.Ended())
+	sum := batch.Published
+	for _, count := range batch.LeftOut {
+		sum += count
+	}
+	require.Equal(t, batch.Seen, sum, "each letter is counted once")
+}
+
+func (m *model) cancel(t *rapid.T) {
+	id := m.drawBatch(t)
+	before, err := m.Letters.Batch(context.Background(), id)
+	require.NoError(t, err)
+	if before.State.Ended() {
+		t.Skip("it has ended")
+	}
+	_, err = m.Letters.Cancel(context.Background(), id)
+	require.NoError(t, err)
+}
+
+// answerSome lets a worker take what is there; some of it dies again.
+func (m *model) answerSome(t *rapid.T) {
+	for _, replay := range m.replays(m.client) {
+		if m.worked[replay.Sequence] || rapid.Bool().Draw(t, "later") {
+			continue
+		}
+		m.worked[replay.Sequence] = true
+		if rapid.IntRange(0, 3).Draw(t, "dies again") == 0 {
+			m.refuse(fault.UpstreamBroken)
+		}
+		require.True(t, m.worker.Handle(context.Background(), replay).Done)
+		m.answer()
+	}
+}
+
+// check holds at any time: no letter is replayed twice but where the process died and the broker had forgotten it, and no query has two answers.
+func (m *model) check(t *rapid.T) {
+	published := map[uint64]int{}
+	more := 0
+	for _, replay := range m.replays(m.client) {
+		var retry query.Retry
+		require.NoError(t, query.ReadStrict(replay.Data, &retry))
+		published[retry.Replay.Letter]++
+		if published[retry.Replay.Letter] > 1 {
+			more++
+		}
+	}
+	if m.unique == nil {
+		require.Zero(t, more)
+	}
+	require.LessOrEqual(t, more, m.kills*m.handful)
+	for key, statuses := range m.statuses(m.client) {
+		require.LessOrEqual(t, strings.Count(strings.Join(statuses, ","), "completed"), 1, key)
+	}
+}
+
+// end brings everything to its end: the batches that are left, the workers, and batches over what died again. Then each query has its answer.
+func (m *model) end(t *rapid.T) {
+	for _, id := range m.batches {
+		_, err := m.mortal(&life{unique: m.unique}).Run(context.Background(), id, nil)
+		require.NoError(t, err)
+	}
+	m.check(t)
+	for range 2 {
+		m.work(m.client)
+		m.run(m.Letters, m.begin(m.Letters, Filter{Client: m.client}).ID)
+	}
+	m.work(m.client)
+	m.check(t)
+	statuses := m.statuses(m.client)
+	for _, key := range m.keys {
+		require.NotEmpty(t, statuses[key])
+		require.Equal(t, "completed", statuses[key][len(statuses[key])-1], "nothing is skipped")
+	}
+}
+
+func TestBatchesSurviveAnyDeath(t *testing.T) {
+	t.Parallel()
+	for name, forgetful := range map[string]bool{"the broker knows a replay again": false, "the broker has forgotten": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var clients atomic.Int64
+			rapid.Check(t, func(t *rapid.T) {
+				m := &model{bundle: b, client: fmt.Sprint("c", clients.Add(1)), worked: map[uint64]bool{}}
+				if forgetful {
+					m.unique = &atomic.Int64{}
+				}
+				m.keys = b.die(m.client, rapid.IntRange(1, 6).Draw(t, "letters"))
+				t.Repeat(map[string]func(*rapid.T){
+					"":              m.check,
+					"start":         m.start,
+					"run and die":   m.runAndDie,
+					"run":           m.runToTheEnd,
+					"cancel":        m.cancel,
+					"answer":        m.answerSome,
+					"run and die 2": m.runAndDie,
+				})
+				m.end(t)
+			})
+		})
+	}
+}
