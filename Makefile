@@ -59,13 +59,17 @@ faults: ## Break brokers, workers and lines in full, and count what is lost or d
 
 SOAK ?= 60m
 .PHONY: faults-short
-faults-short: ## The same in short: about a minute.
+faults-short: ## The same in short: each fault a few times.
 	@echo "==> faults, in short"
 	@go test -tags faults -count=1 ./faults/...
 
 .PHONY: soak
 soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a run.
 	@go test -count=1 -timeout 12h -v -tags faults -run '^TestSoak$$' ./faults -args -soak $(SOAK) $(SOAKARGS)
+
+.PHONY: replay-bench
+replay-bench: ## Replay 10,000 dead letters at 500/s through two kills and a broker restart (a minute and a half).
+	@go test -tags replaybench -count=1 -timeout 15m -v -run '^TestReplayOfTenThousand$$' ./cmd/worker
 
 .PHONY: cover
 cover: ## Run all tests and show how much of the code they reach (coverage.html has the lines).

@@ -17,6 +17,7 @@ import (
 // TestReplayOfTenThousand replays 10,000 letters at 500/s, kills the replaying process twice and restarts the broker once on the way. While
 // nothing is killed the rate must hold within 5 %, and in the end each query has exactly one completed result.
 func TestReplayOfTenThousand(t *testing.T) {
+	t.Parallel()
 	const letters, rate = 10_000, 500
 	m := newMorgue(t)
 	m.startWorker(t)

@@ -128,7 +128,8 @@ func TestUsage(t *testing.T) {
 func TestEveryCommandHasAnExample(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{
-		"run", "demo", "setup", "check", "ask easypay", "ask unionpay", "result", "seal", "keys new", "sandbox", "version",
+		"run", "demo", "setup", "pace show", "pace set", "pace pause", "pace resume", "pace reset", "check", "ask easypay", "ask unionpay",
+		"result", "seal", "keys new", "sandbox", "version",
 	} {
 		t.Run(words, func(t *testing.T) {
 			t.Parallel()

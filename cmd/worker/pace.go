@@ -130,7 +130,7 @@ func (paceSetCommand) Help() string {
 	return `Takes effect on all workers within a second, and lasts until it is set again. It is the most that is called: an upstream that
 throttles makes the workers go slower by themselves.
 
-Examples:
+Example:
   worker pace set easypay 20/s --reason "KICC asked for less until Monday"
   worker pace set easypay default`
 }

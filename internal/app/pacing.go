@@ -56,7 +56,7 @@ func classOf(q *query.Query) quota.Class {
 	switch {
 	case q.Direct:
 		return quota.Ask
-	case q.Lane == query.Bulk || q.Replay != nil:
+	case q.Way() == query.Bulk:
 		return quota.Bulk
 	default:
 		return quota.Interactive

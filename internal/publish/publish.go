@@ -135,7 +135,7 @@ func (p *Publisher) ScheduleRetry(ctx context.Context, q *query.Query, at time.T
 	return p.confirm(ctx, "schedule retry", message,
 		jetstream.WithExpectStream(p.RetryStream),
 		jetstream.WithScheduleAt(at.UTC()),
-		jetstream.WithScheduleTarget(p.Subjects.RetryDue(q.Provider, q.Lane, q.Client)))
+		jetstream.WithScheduleTarget(p.Subjects.RetryDue(q.Provider, q.Way(), q.Client)))
 }
 
 // Result returns the stored result of q, nil if it has none but the one that a replay supersedes. It asks the stream's leader, never a

@@ -256,6 +256,20 @@ func TestReplaySupersedesWhatItNames(t *testing.T) {
 	require.EqualValues(t, 2, b.state("DISCOUNT_RESULTS").Msgs)
 }
 
+func TestRoundOfAReplayStaysInBulk(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	q.Lane, q.Replay = query.Interactive, &query.Replay{}
+	require.NoError(t, b.ScheduleRetry(within(t), q, time.Now().Add(-time.Second), event))
+	stream, err := b.Server.JS.Stream(t.Context(), "DISCOUNT_RETRIES")
+	require.NoError(t, err)
+	b.until(func() bool {
+		_, err := stream.GetLastMsgForSubject(t.Context(), "discount.retry.due.easypay.bulk.>")
+		return err == nil
+	}, "it comes due in bulk")
+}
+
 func TestReplayOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

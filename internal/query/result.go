@@ -195,6 +195,14 @@ func (q *Query) ReplayRef() *ReplayRef {
 	return &q.Replay.ReplayRef
 }
 
+// Way returns the lane in which the query is handled: its own, but bulk for a replay, which must hold up nobody who waits.
+func (q *Query) Way() Lane {
+	if q.Replay != nil {
+		return Bulk
+	}
+	return q.Lane
+}
+
 // Revision returns how often the query was replayed.
 func (q *Query) Revision() int {
 	if q.Replay == nil {

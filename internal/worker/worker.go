@@ -177,7 +177,7 @@ func (w *Worker) unseal(c *work) error {
 
 // policy returns the policy of the case's lane. A query whose lane could not be read gets the zero policy: it is malformed.
 func (w *Worker) policy(c *work) decide.Policy {
-	policy := w.Policies[c.query.Lane]
+	policy := w.Policies[c.query.Way()]
 	policy.OneRound = c.direct
 	return policy
 }

@@ -480,6 +480,8 @@ func TestReplay(t *testing.T) {
 	require.Zero(t, asked.Expires, "the deadline of its client has passed")
 	require.NoError(t, query.ReadStrict(b.store.retries[1].body, &retry))
 	require.Equal(t, asked.Replay, retry.Replay, "a further round is a round of the replay")
+	require.Equal(t, query.Bulk, asked.Way(), "it holds up nobody who waits")
+	require.Equal(t, query.Interactive, asked.Lane, "and its events tell the lane it came by")
 
 	b.fail(fault.Rejected, fault.UpstreamBroken)
 	due.Data = b.store.retries[1].body

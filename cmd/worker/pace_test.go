@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// newEmbedded returns a running worker with its own server and a simulated EasyPay.
+func newEmbedded(t *testing.T, settings string) *site {
+	t.Helper()
+	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
+	easypay := freeAddress(t)
+	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "")
+	s.config = filepath.Join(s.dir, "worker.yaml")
+	text := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001%s}}\n",
+		freeAddress(t), s.admin, easypay, settings)
+	require.NoError(t, os.WriteFile(s.config, []byte(text), 0o600))
+	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
+	s.startWorker(t)
+	return s
+}
+
+// TestPaceIsChangedWhileTheWorkerRuns pauses, resumes and sets an account's pace, and asks meanwhile.
+func TestPaceIsChangedWhileTheWorkerRuns(t *testing.T) {
+	t.Parallel()
+	s := newEmbedded(t, `, pace: {rate: 50/s, burst: 5}, accounts: {outlet: {mall_ids: [T0000002], pace: {rate: 7/s, burst: 1}}}`)
+	shown := s.do(t, "pace", "show")
+	require.Equal(t, exitOK, shown.code, shown.stderr)
+	require.Contains(t, shown.stdout, "easypay/default          50/s, as configured")
+	require.Contains(t, shown.stdout, "easypay/outlet           7/s, as configured")
+
+	paused := s.do(t, "pace", "pause", "easypay", "--reason", "key exchange", "--by", "kim")
+	require.Equal(t, exitOK, paused.code, paused.stderr)
+	require.Regexp(t, `easypay/default +paused;.* by kim: key exchange`, paused.stdout)
+	var refused outcome
+	require.Eventually(t, func() bool {
+		refused = s.do(t, "ask", "easypay", "--direct", "--card-cd", "008", "--timeout", "3s")
+		return refused.code == exitNo
+	}, time.Minute, 50*time.Millisecond, "a paused account is not asked")
+	require.Contains(t, refused.stderr, "overloaded (503)")
+	other := s.do(t, "ask", "easypay", "--direct", "--mall-id", "T0000002", "--card-cd", "008", "--timeout", "30s")
+	require.Equal(t, exitOK, other.code, "another account goes on: %s", other.stderr)
+
+	require.Equal(t, exitOK, s.do(t, "pace", "resume", "easypay/default").code)
+	require.Eventually(t, func() bool {
+		return s.do(t, "ask", "easypay", "--direct", "--card-cd", "008", "--timeout", "10s").code == exitOK
+	}, time.Minute, 50*time.Millisecond)
+	set := s.do(t, "pace", "set", "easypay/outlet", "120/m", "--reason", "agreed")
+	require.Contains(t, set.stdout, "easypay/outlet           2/s")
+	require.Contains(t, s.do(t, "pace", "set", "easypay/outlet", "default").stdout, "easypay/outlet           7/s, as configured")
+
+	kept := s.do(t, "pace", "reset", "easypay")
+	require.Equal(t, exitOK, kept.code)
+	require.Contains(t, kept.stderr, "Nothing was changed")
+	require.Equal(t, exitOK, s.do(t, "pace", "reset", "easypay", "--yes").code)
+
+	var all []struct {
+		Account    string  `json:"account"`
+		Configured float64 `json:"configured"`
+		Paused     bool    `json:"paused"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(s.do(t, "pace", "show", "--json").stdout), &all))
+	require.Len(t, all, 2)
+	require.Equal(t, "easypay/default", all[0].Account)
+	require.InDelta(t, 50, all[0].Configured, 0)
+	require.False(t, all[0].Paused)
+}
+
+func TestPaceOfWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	s := newEmbedded(t, "")
+	for name, test := range map[string]struct {
+		args []string
+		says string
+	}{
+		"unknown account": {[]string{"pause", "visa"}, `no account "visa": the configuration has easypay/default`},
+		"no rate":         {[]string{"set", "easypay", "fast"}, "such as 10/s"},
+		"long reason":     {[]string{"pause", "easypay", "--reason", strings.Repeat("x", 257)}, "at most 256"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := s.do(t, append([]string{"pace"}, test.args...)...)
+			require.Equal(t, exitUsage, got.code)
+			require.Contains(t, got.stderr, test.says)
+		})
+	}
+}
+
+// TestAnswerThatIsFreshEnough asks the same question several times.
+func TestAnswerThatIsFreshEnough(t *testing.T) {
+	t.Parallel()
+	s := newEmbedded(t, "")
+	ask := func(args ...string) (shared bool, asOf time.Time, attempts int) {
+		t.Helper()
+		got := s.do(t, append([]string{"ask", "easypay", "--card-bin", "12345678", "--amount", "51004", "--timeout", "30s"}, args...)...)
+		require.Equal(t, exitOK, got.code, got.stderr)
+		var event struct {
+			Data struct {
+				Shared   bool      `json:"shared"`
+				AsOf     time.Time `json:"asOf"`
+				Attempts []any     `json:"attempts"`
+			} `json:"data"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(got.stdout), &event))
+		return event.Data.Shared, event.Data.AsOf, len(event.Data.Attempts)
+	}
+	shared, first, attempts := ask("--max-age", "10m")
+	require.False(t, shared)
+	require.Positive(t, attempts)
+	for _, way := range [][]string{{"--max-age", "10m"}, {"--max-age", "10m", "--direct"}, {"--max-age", "10m", "--lane", "bulk"}} {
+		shared, asOf, attempts := ask(way...)
+		require.True(t, shared, way)
+		require.Equal(t, first, asOf)
+		require.Zero(t, attempts)
+	}
+	shared, asOf, _ := ask()
+	require.False(t, shared, "who does not say so gets a fresh answer")
+	require.True(t, asOf.After(first))
+
+	again := s.do(t, "ask", "easypay", "--card-cd", "008", "--id", "twice", "--timeout", "30s")
+	require.Equal(t, exitOK, again.code, again.stderr)
+	repeated := s.do(t, "ask", "easypay", "--card-cd", "008", "--id", "twice", "--timeout", "30s")
+	require.Equal(t, again.stdout, repeated.stdout, "a query that has its result is told it again")
+	require.Equal(t, exitUsage, s.do(t, "ask", "easypay", "--card-cd", "008", "--max-age", "25h").code)
+}
