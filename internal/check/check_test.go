@@ -21,7 +21,7 @@ func TestHealthySite(t *testing.T) {
 	for what, says := range map[string]string{
 		"configuration": "valid; accounts: easypay/default, unionpay/default", "keys": "the last one seals", "easypay settings": "usable",
 		"unionpay settings": "the key files too", "broker": "connected to nats://127.0.0.1:", "server": "version ",
-		"streams": "as configured", "permissions": "results, dead letters, retries, pulls and reads are allowed",
+		"streams": "as configured", "permissions": "results, dead letters, retries, pace, pulls and reads are allowed",
 		"easypay upstream": "its certificate is good until 20", "unionpay upstream": "TLS with 127.0.0.1:",
 	} {
 		require.Equal(t, OK, found[what].State, "%v", found[what])

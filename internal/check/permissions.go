@@ -26,6 +26,8 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 		{topology.Names().Results(), prefix + ".result.check.none.none.failed"},
 		{topology.Names().Dead(), prefix + ".dead.check.none.none.malformed"},
 		{topology.Names().Retries(), prefix + ".retry.at.check"},
+		{"KV_" + topology.Names().PaceBucket(), "$KV." + topology.Names().PaceBucket() + ".check"},
+		{"KV_" + topology.Names().AnswersBucket(), "$KV." + topology.Names().AnswersBucket() + ".check"},
 	} {
 		if !mayPublish(ctx, connected.JS, probe.stream, probe.subject) {
 			denied = append(denied, "publish "+probe.subject)
@@ -37,9 +39,7 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 			denied = append(denied, "publish "+subject)
 		}
 	}
-	names := topology.Names()
-	for _, stream := range []string{names.Queries(), names.Retries(), names.Results(), names.Dead()} {
-		subject := "$JS.API.STREAM.MSG.GET." + stream
+	for _, subject := range reads(topology.Names()) {
 		if !mayRequest(ctx, connected.Conn, subject) {
 			denied = append(denied, "publish "+subject)
 		}
@@ -48,7 +48,19 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 		note("permissions", Fail, "the broker did not answer; give this user the right to: %s", strings.Join(denied, "; "))
 		return
 	}
-	note("permissions", OK, "results, dead letters, retries, pulls and reads are allowed")
+	note("permissions", OK, "results, dead letters, retries, pace, pulls and reads are allowed")
+}
+
+// reads returns the subjects of what a worker reads besides its pulls: single messages, entries of buckets, and the pace as it changes.
+func reads(names broker.Names) []string {
+	var subjects []string
+	for _, stream := range []string{names.Queries(), names.Retries(), names.Results(), names.Dead()} {
+		subjects = append(subjects, "$JS.API.STREAM.MSG.GET."+stream)
+	}
+	for _, bucket := range []string{names.PaceBucket(), names.AnswersBucket()} {
+		subjects = append(subjects, "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+".check")
+	}
+	return append(subjects, "$JS.API.CONSUMER.CREATE.KV_"+names.PaceBucket()+".check")
 }
 
 // mayPublish tells whether a publish gets as far as the stream. Being told that there is no such stream counts too: who has no right is told

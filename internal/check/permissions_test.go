@@ -23,6 +23,8 @@ func workerMay() []string {
 	return []string{
 		"discount.result.>", "discount.dead.>", "discount.retry.at.>", "$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.INFO.*.*",
 		"$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.STREAM.MSG.GET.*", "$JS.ACK.>",
+		"$KV.discount_pace.>", "$KV.discount_answers.>", "$JS.API.DIRECT.GET.KV_discount_pace.>", "$JS.API.DIRECT.GET.KV_discount_answers.>",
+		"$JS.API.CONSUMER.CREATE.KV_discount_pace.>",
 	}
 }
 
@@ -71,11 +73,15 @@ func TestUserWithEveryRightOfAWorker(t *testing.T) {
 func TestUserWithoutARight(t *testing.T) {
 	t.Parallel()
 	for without, says := range map[string]string{
-		"discount.result.>":             "right to: publish discount.result.check.none.none.failed",
-		"discount.dead.>":               "right to: publish discount.dead.check.none.none.malformed",
-		"discount.retry.at.>":           "right to: publish discount.retry.at.check",
-		"$JS.API.CONSUMER.MSG.NEXT.*.*": "right to: publish $JS.API.CONSUMER.MSG.NEXT.DISCOUNT_QUERIES.easypay-bulk",
-		"$JS.API.STREAM.MSG.GET.*":      "right to: publish $JS.API.STREAM.MSG.GET.DISCOUNT_DEAD",
+		"discount.result.>":                          "right to: publish discount.result.check.none.none.failed",
+		"discount.dead.>":                            "right to: publish discount.dead.check.none.none.malformed",
+		"discount.retry.at.>":                        "right to: publish discount.retry.at.check",
+		"$KV.discount_pace.>":                        "right to: publish $KV.discount_pace.check",
+		"$KV.discount_answers.>":                     "right to: publish $KV.discount_answers.check",
+		"$JS.API.DIRECT.GET.KV_discount_pace.>":      "right to: publish $JS.API.DIRECT.GET.KV_discount_pace.$KV.discount_pace.check",
+		"$JS.API.CONSUMER.CREATE.KV_discount_pace.>": "right to: publish $JS.API.CONSUMER.CREATE.KV_discount_pace.check",
+		"$JS.API.CONSUMER.MSG.NEXT.*.*":              "right to: publish $JS.API.CONSUMER.MSG.NEXT.DISCOUNT_QUERIES.easypay-bulk",
+		"$JS.API.STREAM.MSG.GET.*":                   "right to: publish $JS.API.STREAM.MSG.GET.DISCOUNT_DEAD",
 	} {
 		t.Run(without, func(t *testing.T) {
 			t.Parallel()
