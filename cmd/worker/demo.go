@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -15,14 +16,15 @@ import (
 // demoCommand runs the demo.
 type demoCommand struct {
 	Queries int    `default:"200" help:"How many queries to ask."`
+	Workers int    `default:"2" help:"How many workers share the queries, and one rate of calls."`
 	JSON    bool   `help:"Print one JSON summary on standard output and nothing else there."`
 	Keep    string `placeholder:"DIR" help:"Keep the store, the keys and the log in this directory."`
 }
 
 // Help returns the example of the command.
 func (demoCommand) Help() string {
-	return `Starts a NATS server, both upstreams as simulations that misbehave a little, a worker and a publisher, all in this
-process, and asks. Exit code 0 means that every query ended in exactly one result.
+	return `Starts a NATS server, both upstreams as simulations that misbehave a little, two workers and a publisher, all in
+this process, and asks. The workers keep one rate of calls together. Exit code 0 means that every query ended in exactly one result.
 
 Example:
   worker demo --queries 1000 --json`
@@ -33,9 +35,12 @@ func (c *demoCommand) Run(t *terminal) error {
 	if c.Queries < 0 {
 		return usagef("--queries must not be negative")
 	}
-	_, _ = fmt.Fprintln(t.stderr, "Starting the broker, both upstreams and a worker ...")
+	if c.Workers < 1 || c.Workers > 16 {
+		return usagef("--workers must be from 1 to 16")
+	}
+	_, _ = fmt.Fprintf(t.stderr, "Starting the broker, both upstreams and %d worker(s) ...\n", c.Workers)
 	show, done := progress(t.stderr, c.Queries)
-	summary, err := demo.Run(t.ctx, demo.Options{Queries: c.Queries, Keep: c.Keep, Build: buildVersion(), OnProgress: show})
+	summary, err := demo.Run(t.ctx, demo.Options{Queries: c.Queries, Workers: c.Workers, Keep: c.Keep, Build: buildVersion(), OnProgress: show})
 	done()
 	if err != nil {
 		return err
@@ -86,6 +91,8 @@ latency p50      %8.1f ms
 latency p99      %8.1f ms
 took             %8.1f s
 `, s.Sent, s.Completed, s.Failed, s.Dead, s.Duplicates, s.Missing, s.UpstreamCalls, s.P50, s.P99, s.Seconds)
+	text += fmt.Sprintf("%d worker(s) kept one rate: %s calls, at most %d in any second; agreed are %d/s and %d at once; %d too many\n",
+		len(s.Workers), strings.Join(strings.Fields(strings.Trim(fmt.Sprint(s.Workers), "[]")), " + "), s.MostInASecond, s.Agreed, s.Burst, s.TooMany)
 	if s.Kept != "" {
 		text += "kept in " + s.Kept + "\n"
 	}

@@ -89,6 +89,8 @@ func TestDemoTable(t *testing.T) {
 	require.Equal(t, exitOK, got.code, got.stderr)
 	require.Contains(t, got.stdout, "Every query ended in exactly one result.")
 	require.Contains(t, got.stdout, "latency p99")
+	require.Contains(t, got.stdout, "2 worker(s) kept one rate: ")
+	require.Contains(t, got.stdout, "; 0 too many")
 }
 
 func TestUsage(t *testing.T) {

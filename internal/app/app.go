@@ -57,6 +57,7 @@ type App struct {
 	admin     net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
 	leaving atomic.Bool
+	calls   atomic.Uint64
 }
 
 // New builds a worker: it connects, checks the broker, reads the keys and binds to the consumers. With an empty nats.url it starts the
@@ -92,6 +93,9 @@ func (a *App) AdminAddr() string {
 	}
 	return a.admin.Addr().String()
 }
+
+// Calls returns how many calls to upstreams this worker has made.
+func (a *App) Calls() uint64 { return a.calls.Load() }
 
 // Problems returns what keeps the worker from being ready, by part.
 func (a *App) Problems() map[string]string { return a.health.Problems() }

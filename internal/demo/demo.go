@@ -1,4 +1,4 @@
-// Package demo runs the whole thing on one machine: an embedded broker, both sandbox upstreams, a worker and a sample publisher. It shows
+// Package demo runs the whole thing on one machine: an embedded broker, both sandbox upstreams, workers and a sample publisher. It shows
 // what the service does and must never be part of a running one.
 package demo
 
@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"discountquery.example/worker/internal/app"
@@ -24,6 +23,8 @@ import (
 type Options struct {
 	// Queries is how many queries the publisher asks.
 	Queries int
+	// Workers is how many workers share the queries and the rate; less than 1 means 1. They run in this process; the first has the broker.
+	Workers int
 	// Keep is a directory that holds the store, the keys and the log afterwards; "" means a temporary one.
 	Keep string
 	// Build names the worker's version.
@@ -52,6 +53,14 @@ type Summary struct {
 	P50           float64 `json:"p50Ms"`
 	P99           float64 `json:"p99Ms"`
 	Seconds       float64 `json:"seconds"`
+	// Workers holds how many calls each worker made.
+	Workers []uint64 `json:"callsPerWorker"`
+	// Agreed is the rate that all workers keep together at each upstream, Burst how many calls it allows at once, MostInASecond how many
+	// arrived at one upstream in any second, and TooMany how many arrived before the rate allowed them.
+	Agreed        int `json:"agreedPerSecond"`
+	Burst         int `json:"burst"`
+	MostInASecond int `json:"mostInASecond"`
+	TooMany       int `json:"tooMany"`
 	// Kept is the directory that was kept, if one was asked for.
 	Kept string `json:"kept,omitempty"`
 }
@@ -76,6 +85,11 @@ type demo struct {
 	ring     *card.Ring
 }
 
+// agreed is the rate of both upstreams, which all workers keep together.
+func agreed() config.Pace {
+	return config.Pace{Rate: config.Rate{Calls: 400, Per: time.Second}, Burst: 40}
+}
+
 // Run runs a demo and returns its summary. It leaves nothing behind but the directory asked for.
 func Run(ctx context.Context, options Options) (summary Summary, err error) {
 	d := &demo{Options: options}
@@ -97,28 +111,61 @@ func Run(ctx context.Context, options Options) (summary Summary, err error) {
 	return d.serve(ctx, log)
 }
 
-// serve runs the worker while the publisher asks.
+// serve runs the workers while the publisher asks.
 func (d *demo) serve(ctx context.Context, log io.Writer) (summary Summary, err error) {
-	service, err := app.New(ctx, app.Options{Config: d.config, Build: d.Build, Log: log})
+	first, stop, err := d.startWorker(ctx, d.config, log)
 	if err != nil {
 		return Summary{}, err
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var ended sync.WaitGroup
-	var failed error
-	ended.Go(func() { failed = service.Run(running) })
+	workers, stops := []*app.App{first}, []func() error{stop}
 	defer func() {
-		stop()
-		ended.Wait()
-		err = errors.Join(err, failed)
+		for len(stops) > 0 { // The first one has the broker, so it goes last.
+			err = errors.Join(err, stops[len(stops)-1]())
+			stops = stops[:len(stops)-1]
+		}
 	}()
-	summary, err = d.ask(ctx, service.ClientURL())
-	stats := d.sandbox.Stats()
-	for _, provider := range stats.Providers {
-		summary.UpstreamCalls += provider.Arrivals
+	for len(workers) < d.Workers {
+		c := d.config
+		c.NATS.URL = config.URL(first.ClientURL())
+		another, stop, err := d.startWorker(ctx, c, log)
+		if err != nil {
+			return Summary{}, err
+		}
+		workers, stops = append(workers, another), append(stops, stop)
 	}
+	summary, err = d.ask(ctx, first.ClientURL())
+	for _, worker := range workers {
+		summary.Workers = append(summary.Workers, worker.Calls())
+	}
+	d.count(&summary)
 	summary.Kept = d.Keep
 	return summary, err
+}
+
+// startWorker runs a worker until it is stopped.
+func (d *demo) startWorker(ctx context.Context, c config.Config, log io.Writer) (worker *app.App, stop func() error, err error) {
+	worker, err = app.New(ctx, app.Options{Config: c, Build: d.Build, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(running) }()
+	return worker, func() error {
+		cancel()
+		return <-ended
+	}, nil
+}
+
+// count takes from the upstreams how they were called.
+func (d *demo) count(summary *Summary) {
+	pace := agreed()
+	summary.Agreed, summary.Burst = pace.Rate.Calls, pace.Burst
+	for _, provider := range []sandbox.Provider{sandbox.EasyPay, sandbox.UnionPay} {
+		summary.UpstreamCalls += d.sandbox.Stats().Providers[provider].Arrivals
+		summary.MostInASecond = max(summary.MostInASecond, d.sandbox.MaxInWindow(provider, time.Second))
+		summary.TooMany += d.sandbox.Violations(provider, float64(pace.Rate.Calls), pace.Burst)
+	}
 }
 
 func (d *demo) makeDir() error {
@@ -181,11 +228,10 @@ func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.
 	c.Cards.KeysDir = filepath.Join(dir, "keys")
 	c.Admin.Listen = ""
 	c.Log.Format = "console"
-	fast := config.Pace{Rate: config.Rate{Calls: 4000, Per: time.Second}, Burst: 400}
-	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), fast
+	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), agreed()
 	c.Providers.EasyPay.MallID = demoMall
 	UnionPay(&c.Providers.UnionPay, filepath.Join(dir, "upi"), keys, upstream.UnionPayURL())
-	c.Providers.UnionPay.Pace = fast
+	c.Providers.UnionPay.Pace = agreed()
 	return c
 }
 
