@@ -23,6 +23,7 @@ type account struct {
 	pace        config.Pace
 	timeout     time.Duration
 	connections int
+	concurrency config.Concurrency
 	tls         config.TLS
 }
 
@@ -36,6 +37,7 @@ func accounts(c config.Providers) []account {
 				Account:  quota.Account{Provider: query.EasyPay, Name: name},
 				provider: func() (upstream.Provider, error) { return NewEasyPay(own) },
 				pace:     own.Pace, timeout: own.Timeout, connections: own.MaxConnections, tls: own.TLS,
+				concurrency: own.Concurrency,
 			})
 		}
 	}
@@ -46,6 +48,7 @@ func accounts(c config.Providers) []account {
 				Account:  quota.Account{Provider: query.UnionPay, Name: name},
 				provider: func() (upstream.Provider, error) { return NewUnionPay(own) },
 				pace:     own.Pace, timeout: own.Timeout, connections: own.MaxConnections, tls: own.TLS,
+				concurrency: own.Concurrency,
 			})
 		}
 	}

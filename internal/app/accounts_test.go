@@ -23,7 +23,7 @@ const slowMall = "SLOW0001"
 
 // share adds a second EasyPay account to the site.
 func (s *site) share(pace config.Pace) {
-	s.Providers.EasyPay.Accounts = map[string]*config.EasyPayAccount{"slow": {MallIDs: []string{slowMall}, Pace: pace}}
+	s.Providers.EasyPay.Accounts = map[string]*config.EasyPayAccount{"slow": {MallIDs: []string{slowMall}, Pace: pace, Concurrency: s.Providers.EasyPay.Concurrency}}
 }
 
 // backlog publishes questions for the slow account.

@@ -57,10 +57,11 @@ func (a *App) newClient(one account, keeps upstream.Pacer) (*upstream.Client, er
 		MinCalls: c.MinCalls, FailureRatio: c.FailureRatio, Window: c.Window, OpenFor: c.OpenFor,
 	}, func(to upstream.BreakerState) { a.breakerChanged(one.Account, to) })
 	return upstream.New(upstream.Options{
-		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve), Hold: a.hold(one),
+		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve), Hold: a.hold(one), Concurrency: a.newConcurrency(one),
 		Name: one.Provider, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(one.timeout),
 		MaxResponse: int64(a.Config.HTTP.MaxResponseBytes), UserAgent: a.Config.HTTP.UserAgent, Pacer: keeps,
 		OnAttempt: func(provider query.Provider, took time.Duration, err error) {
+			a.calls.Add(1)
 			a.metrics.Attempt(provider, one.Name, took, err)
 		},
 		Retry: upstream.RetryPolicy{

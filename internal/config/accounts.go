@@ -23,6 +23,8 @@ type EasyPayAccount struct {
 	MaxConnections int `koanf:"max_connections"`
 	// Pace is how fast the account may be called.
 	Pace Pace `koanf:"pace"`
+	// Concurrency is how many calls one worker may have under way.
+	Concurrency Concurrency `koanf:"concurrency"`
 }
 
 // UnionPayAccount is a further institution at UnionPay. What it leaves out it takes from the provider when it is loaded.
@@ -49,6 +51,8 @@ type UnionPayAccount struct {
 	MaxConnections int `koanf:"max_connections"`
 	// Pace is how fast the account may be called.
 	Pace Pace `koanf:"pace"`
+	// Concurrency is how many calls one worker may have under way.
+	Concurrency Concurrency `koanf:"concurrency"`
 	// TLS is whom we trust and who we are on these connections.
 	TLS TLS `koanf:"tls"`
 }
@@ -71,7 +75,7 @@ func accountNames[A any](accounts map[string]*A) []string {
 // Account returns the provider's settings as they hold for one account. A name that is not known gets those of the default account.
 func (p EasyPay) Account(name string) EasyPay {
 	if a := p.Accounts[name]; a != nil {
-		p.Pace, p.MaxConnections = a.Pace, a.MaxConnections
+		p.Pace, p.Concurrency, p.MaxConnections = a.Pace, a.Concurrency, a.MaxConnections
 		p.Timeout = ownTimeout(a.Timeout, p.Timeout)
 	}
 	return p
@@ -82,7 +86,7 @@ func (p UnionPay) Account(name string) UnionPay {
 	if a := p.Accounts[name]; a != nil {
 		p.InsCode, p.AppID, p.SignCertID, p.EncCertID = a.InsCode, a.AppID, a.SignCertID, a.EncCertID
 		p.JWS, p.Response, p.Encryption = a.JWS, a.Response, a.Encryption
-		p.Pace, p.MaxConnections, p.TLS = a.Pace, a.MaxConnections, a.TLS
+		p.Pace, p.Concurrency, p.MaxConnections, p.TLS = a.Pace, a.Concurrency, a.MaxConnections, a.TLS
 		p.Timeout = ownTimeout(a.Timeout, p.Timeout)
 	}
 	return p

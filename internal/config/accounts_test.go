@@ -14,10 +14,11 @@ import (
 func withAccounts() *Config {
 	cfg := complete()
 	easy, union := &cfg.Providers.EasyPay, &cfg.Providers.UnionPay
-	easy.Accounts = map[string]*EasyPayAccount{"shop": {MallIDs: []string{"05500001"}, Pace: easy.Pace}}
+	easy.Accounts = map[string]*EasyPayAccount{"shop": {MallIDs: []string{"05500001"}, Pace: easy.Pace, Concurrency: easy.Concurrency}}
 	bank := &UnionPayAccount{
 		PIDs: []string{"1234567890"}, SignCertID: union.SignCertID, EncCertID: union.EncCertID, InsCode: union.InsCode, AppID: union.AppID,
 		JWS: union.JWS, Response: union.Response, Encryption: union.Encryption, Pace: union.Pace,
+		Concurrency: union.Concurrency,
 	}
 	bank.Response.KeyFiles = maps.Clone(bank.Response.KeyFiles)
 	union.Accounts = map[string]*UnionPayAccount{"bank": bank}
@@ -35,6 +36,7 @@ providers:
         mall_ids: [05500001, "05500002"]
         pace: {rate: 2/s}
         timeout: 1s
+        concurrency: {max: 16}
       shop:
         mall_ids: T5102001
   unionpay:
@@ -56,9 +58,9 @@ func TestAccountsTakeFromTheProviderWhatTheyLeaveOut(t *testing.T) {
 	require.Equal(t, map[string]*EasyPayAccount{
 		"outlet": {
 			MallIDs: []string{"05500001", "05500002"}, Timeout: time.Second, MaxConnections: 4,
-			Pace: Pace{Rate: Rate{Calls: 2, Per: time.Second}, Burst: 3},
+			Pace: Pace{Rate: Rate{Calls: 2, Per: time.Second}, Burst: 3}, Concurrency: Concurrency{Min: 4, Max: 16},
 		},
-		"shop": {MallIDs: []string{"T5102001"}, Timeout: 3 * time.Second, MaxConnections: 4, Pace: easy.Pace},
+		"shop": {MallIDs: []string{"T5102001"}, Timeout: 3 * time.Second, MaxConnections: 4, Pace: easy.Pace, Concurrency: easy.Concurrency},
 	}, easy.Accounts)
 	bank := cfg.Providers.UnionPay.Account("bank")
 	want := cfg.Providers.UnionPay
@@ -207,7 +209,7 @@ func TestAccountsRefused(t *testing.T) {
 func TestValidateAccounts(t *testing.T) {
 	t.Parallel()
 	easy := func(c *Config) *EasyPayAccount {
-		a := &EasyPayAccount{MallIDs: []string{"05500001"}, Pace: c.Providers.EasyPay.Pace}
+		a := &EasyPayAccount{MallIDs: []string{"05500001"}, Pace: c.Providers.EasyPay.Pace, Concurrency: c.Providers.EasyPay.Concurrency}
 		c.Providers.EasyPay.Accounts = map[string]*EasyPayAccount{"shop": a}
 		return a
 	}
@@ -227,6 +229,7 @@ func TestValidateAccounts(t *testing.T) {
 		"the mall_id":  {func(c *Config) { c.Providers.EasyPay.MallID = "05500001"; easy(c) }, nil},
 		"no pace":      {func(c *Config) { easy(c).Pace = Pace{} }, []string{shop + ".pace.rate", shop + ".pace.burst"}},
 		"connections":  {func(c *Config) { union(c).MaxConnections = -1 }, []string{bank + ".max_connections"}},
+		"concurrency":  {func(c *Config) { union(c).Concurrency.Max = 3 }, []string{bank + ".concurrency.min"}},
 		"timeout":      {func(c *Config) { easy(c).Timeout = time.Millisecond }, []string{shop + ".timeout"}},
 		"no ins_code":  {func(c *Config) { union(c).InsCode = "" }, []string{bank + ".ins_code"}},
 		"no keys":      {func(c *Config) { union(c).Response.KeyFiles = nil }, []string{bank + ".response.key_files"}},
@@ -242,7 +245,8 @@ func TestValidateAccounts(t *testing.T) {
 func TestOneIDBelongsToOneAccount(t *testing.T) {
 	t.Parallel()
 	cfg := *withAccounts()
-	cfg.Providers.EasyPay.Accounts["b"] = &EasyPayAccount{MallIDs: []string{"05500009", "05500001"}, Pace: cfg.Providers.EasyPay.Pace}
+	easy := &cfg.Providers.EasyPay
+	easy.Accounts["b"] = &EasyPayAccount{MallIDs: []string{"05500009", "05500001"}, Pace: easy.Pace, Concurrency: easy.Concurrency}
 	require.Equal(t, []string{
 		"providers.easypay.accounts.shop.mall_ids: holds an id that account b has already; keep number 1 in one place",
 	}, lines(t, cfg.Validate()))
@@ -258,7 +262,8 @@ func TestBadNamesOfAccounts(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "A", "a.b", "*", "a b", strings.Repeat("a", 33), "-a"} {
 		cfg := Default()
-		cfg.Providers.EasyPay.Accounts = map[string]*EasyPayAccount{name: {MallIDs: []string{"05500001"}, Pace: cfg.Providers.EasyPay.Pace}}
+		easy := &cfg.Providers.EasyPay
+		easy.Accounts = map[string]*EasyPayAccount{name: {MallIDs: []string{"05500001"}, Pace: easy.Pace, Concurrency: easy.Concurrency}}
 		require.Equal(t, []string{"providers.easypay.accounts." + name + ": " + badAccountName}, lines(t, cfg.Validate()))
 	}
 }

@@ -94,16 +94,18 @@ func defaultEasyPay() EasyPay {
 		RequireCard:     true,
 		NearlyExhausted: "95",
 		Pace:            Pace{Rate: Rate{Calls: 10, Per: time.Second}, Burst: 10},
+		Concurrency:     Concurrency{Min: 4, Max: 256},
 	}
 }
 
 // defaultUnionPay holds the family's documented envelope. It paces conservatively, because UnionPay publishes no limit.
 func defaultUnionPay() UnionPay {
 	return UnionPay{
-		TimeZone:   "GMT+08:00",
-		AmountUnit: "major",
-		Response:   Response{Verify: "required"},
-		Encryption: Encryption{Mode: "jwe", Alg: "RSA1_5", Enc: "A128CBC-HS256"},
-		Pace:       Pace{Rate: Rate{Calls: 5, Per: time.Second}, Burst: 5},
+		TimeZone:    "GMT+08:00",
+		AmountUnit:  "major",
+		Response:    Response{Verify: "required"},
+		Encryption:  Encryption{Mode: "jwe", Alg: "RSA1_5", Enc: "A128CBC-HS256"},
+		Pace:        Pace{Rate: Rate{Calls: 5, Per: time.Second}, Burst: 5},
+		Concurrency: Concurrency{Min: 4, Max: 256},
 	}
 }

@@ -96,6 +96,15 @@ type Pace struct {
 	Burst int `koanf:"burst"`
 }
 
+// Concurrency is how many calls to one upstream account one worker may have under way at once. Within these bounds it follows how long
+// they take.
+type Concurrency struct {
+	// Min is how many there may always be.
+	Min int `koanf:"min"`
+	// Max is how many there may be at most. Zero means that there is no limit, whatever they take.
+	Max int `koanf:"max"`
+}
+
 // EasyPay is KICC EasyPay's instant-discount inquiry.
 type EasyPay struct {
 	// Enabled switches the provider on.
@@ -126,6 +135,8 @@ type EasyPay struct {
 	MaxConnections int `koanf:"max_connections"`
 	// Pace is how fast the account may be called.
 	Pace Pace `koanf:"pace"`
+	// Concurrency is how many calls one worker may have under way.
+	Concurrency Concurrency `koanf:"concurrency"`
 	// TLS is whom we trust and who we are on these connections.
 	TLS TLS `koanf:"tls"`
 	// Accounts are further accounts, by name. Queries that none of them claims belong to the provider's own settings.
@@ -176,6 +187,8 @@ type UnionPay struct {
 	MaxConnections int `koanf:"max_connections"`
 	// Pace is how fast the account may be called.
 	Pace Pace `koanf:"pace"`
+	// Concurrency is how many calls one worker may have under way.
+	Concurrency Concurrency `koanf:"concurrency"`
 	// TLS is whom we trust and who we are on these connections.
 	TLS TLS `koanf:"tls"`
 	// Accounts are further institutions, by name. Queries that none of them claims belong to the provider's own settings.

@@ -43,6 +43,7 @@ func (v *validator) easyPay(key string, p EasyPay) {
 	v.check(percentage.MatchString(p.NearlyExhausted), key+".nearly_exhausted",
 		"must be a percentage from 0 to 100 with at most two decimals, such as 95 or 99.5")
 	v.provider(key, p.Enabled, p.BaseURL, p.Codes, p.Pace, p.TLS)
+	v.concurrency(key+".concurrency", p.Concurrency)
 	v.intBetween(key+".max_connections", p.MaxConnections, 0, 10_000)
 	v.timeout(key+".timeout", p.Timeout)
 	address, err := url.Parse(string(p.BaseURL))
@@ -78,6 +79,7 @@ func (v *validator) unionPay(key string, p UnionPay) {
 	v.oneOf(key+".encryption.alg", p.Encryption.Alg, "RSA1_5", "RSA-OAEP-256")
 	v.oneOf(key+".encryption.enc", p.Encryption.Enc, "A128CBC-HS256", "A128GCM", "A256GCM")
 	v.provider(key, p.Enabled, p.BaseURL, p.Codes, p.Pace, p.TLS)
+	v.concurrency(key+".concurrency", p.Concurrency)
 	v.intBetween(key+".max_connections", p.MaxConnections, 0, 10_000)
 	v.timeout(key+".timeout", p.Timeout)
 	if p.Enabled {
@@ -127,6 +129,13 @@ func (v *validator) provider(key string, enabled bool, base URL, codes map[strin
 	v.check(pace.Rate.Interval() > 0, key+".pace.rate", "must be at least one call in a time, such as 10/s")
 	v.intBetween(key+".pace.burst", pace.Burst, 1, 10_000)
 	v.pair(key+".tls", tls)
+}
+
+// concurrency checks how many calls may be under way.
+func (v *validator) concurrency(key string, c Concurrency) {
+	v.intBetween(key+".min", c.Min, 1, 10_000)
+	v.intBetween(key+".max", c.Max, 0, 10_000)
+	v.check(c.Max == 0 || c.Min <= c.Max, key+".min", "must not be larger than max; set max to 0 for no limit")
 }
 
 // baseURL checks an upstream's address. Card data never travels unencrypted, except to this same machine.

@@ -194,6 +194,10 @@ func TestValidateEasyPay(t *testing.T) {
 		"code":           {easypay(func(p *EasyPay) { p.Codes = map[string]string{"hunter2 ": "ok"} }), []string{"providers.easypay.codes"}},
 		"timeout":        {easypay(func(p *EasyPay) { p.Timeout = time.Millisecond }), []string{"providers.easypay.timeout"}},
 		"connections":    {easypay(func(p *EasyPay) { p.MaxConnections = -1 }), []string{"providers.easypay.max_connections"}},
+		"no floor":       {easypay(func(p *EasyPay) { p.Concurrency.Min = 0 }), []string{"providers.easypay.concurrency.min"}},
+		"floor too high": {easypay(func(p *EasyPay) { p.Concurrency.Min = 257 }), []string{"providers.easypay.concurrency.min"}},
+		"floor as roof":  {easypay(func(p *EasyPay) { p.Concurrency.Min = 256 }), nil},
+		"no ceiling":     {easypay(func(p *EasyPay) { p.Concurrency.Max = 0 }), nil},
 		"rate":           {easypay(func(p *EasyPay) { p.Pace.Rate = Rate{} }), []string{"providers.easypay.pace.rate"}},
 		"burst":          {easypay(func(p *EasyPay) { p.Pace.Burst = 0 }), []string{"providers.easypay.pace.burst"}},
 		"certificate":    {easypay(func(p *EasyPay) { p.TLS.KeyFile = "k" }), []string{"providers.easypay.tls.cert_file"}},
@@ -238,6 +242,7 @@ func TestValidateUnionPay(t *testing.T) {
 		"class":            {unionpay(func(p *UnionPay) { p.Codes = map[string]string{"10": "none"} }), []string{key + "codes.10"}},
 		"timeout":          {unionpay(func(p *UnionPay) { p.Timeout = -1 }), []string{key + "timeout"}},
 		"connections":      {unionpay(func(p *UnionPay) { p.MaxConnections = 10_001 }), []string{key + "max_connections"}},
+		"ceiling too high": {unionpay(func(p *UnionPay) { p.Concurrency.Max = 10_001 }), []string{key + "concurrency.max"}},
 		"in the clear":     {unionpay(func(p *UnionPay) { p.BaseURL = "http://10.0.0.1" }), []string{key + "base_url"}},
 		"ftp":              {unionpay(func(p *UnionPay) { p.BaseURL = "ftp://h" }), []string{key + "base_url"}},
 	})

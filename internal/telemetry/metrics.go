@@ -28,6 +28,7 @@ type Metrics struct {
 	swept    *prometheus.CounterVec
 	breaker  *prometheus.GaugeVec
 	pace     *prometheus.GaugeVec
+	limit    *prometheus.GaugeVec
 	changes  *prometheus.CounterVec
 	lost     *prometheus.CounterVec
 	replies  *prometheus.CounterVec
@@ -59,6 +60,9 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 		pace: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discount_worker_pace_per_second", Help: "The fleet's present rate of calls, as this worker knows it; 0 for no limit or not known.",
 		}, []string{"provider", "account"}),
+		limit: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "discount_worker_concurrency_limit", Help: "How many calls this worker may have under way at once; 0 for no limit.",
+		}, []string{"provider", "account"}),
 		changes: counter("pace_changes_total", "Changes of the fleet's pace that this worker heard of.", "provider", "account", "why"),
 		lost:    counter("pace_troubles_total", "Times the fleet's pace could not be read or written.", "provider", "account"),
 		replies: counter("replies_total", "Requests that were done with, by their reply.", "endpoint", "code"),
@@ -71,7 +75,7 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, m.breaker,
-		m.pace, m.changes, m.lost, m.replies, m.replied, m.shared, build,
+		m.pace, m.limit, m.changes, m.lost, m.replies, m.replied, m.shared, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.initialize(providers)
 	return m
@@ -142,6 +146,7 @@ func (m *Metrics) ExpectAccount(provider query.Provider, account string) {
 	m.breaker.WithLabelValues(string(provider), account)
 	m.took.WithLabelValues(string(provider), account)
 	m.pace.WithLabelValues(string(provider), account)
+	m.limit.WithLabelValues(string(provider), account)
 	m.lost.WithLabelValues(string(provider), account)
 }
 
@@ -149,6 +154,11 @@ func (m *Metrics) ExpectAccount(provider query.Provider, account string) {
 func (m *Metrics) PaceChanged(provider query.Provider, account, why string, rate float64) {
 	m.changes.WithLabelValues(string(provider), account, why).Inc()
 	m.pace.WithLabelValues(string(provider), account).Set(rate)
+}
+
+// ConcurrencyLimit shows how many calls of an account may be under way at once.
+func (m *Metrics) ConcurrencyLimit(provider query.Provider, account string, limit int) {
+	m.limit.WithLabelValues(string(provider), account).Set(float64(limit))
 }
 
 // PaceTrouble counts a time when an account's pace could not be read or written.

@@ -60,6 +60,7 @@ func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
 		want[fmt.Sprintf("upstream_attempts_total{account=%s,kind=answered,provider=unionpay}", account)] = 0
 		want[fmt.Sprintf("breaker_open{account=%s,provider=unionpay}", account)] = 0
 		want[fmt.Sprintf("pace_per_second{account=%s,provider=unionpay}", account)] = 0
+		want[fmt.Sprintf("concurrency_limit{account=%s,provider=unionpay}", account)] = 0
 		want[fmt.Sprintf("pace_troubles_total{account=%s,provider=unionpay}", account)] = 0
 		for _, kind := range fault.Kinds() {
 			want[fmt.Sprintf("upstream_attempts_total{account=%s,kind=%s,provider=unionpay}", account, kind)] = 0

@@ -57,6 +57,8 @@ type Options struct {
 	// Breaker keeps calls from an upstream that is down; Budget bounds repeated attempts over all calls.
 	Breaker *Breaker
 	Budget  *Budget
+	// Concurrency bounds how many calls may be under way at once. Nil means no bound.
+	Concurrency *Concurrency
 	// Hold bounds what the account may take of slots that it shares. The zero value is for an account that is alone.
 	Hold Hold
 	// OnAttempt is told about each attempt with its duration; err is nil for the one that was answered. It may be nil.
@@ -103,15 +105,18 @@ type conversation struct {
 	answer   query.Answer
 	attempts []query.Attempt
 	last     error
+	// place is what the attempt under way holds.
+	place place
 }
 
 // errNotAsked tells a breaker that a call it allowed was not made after all.
 var errNotAsked = fault.New("breaker", fault.Interrupted, fault.Stopped)
 
-// try makes one attempt: admitted at the fleet's pace, prepared, sent, read.
+// try makes one attempt: admitted to a place at the fleet's pace, prepared, sent, read.
 func (t *conversation) try(ctx context.Context) error {
 	asked := time.Now()
-	done, err := t.client.admit(ctx, t.question.Query, len(t.attempts) == 0)
+	defer t.place.leave()
+	done, err := t.client.admit(ctx, t.question.Query, len(t.attempts) == 0, &t.place)
 	if err != nil {
 		return backoff.Permanent(err)
 	}
@@ -127,7 +132,9 @@ func (t *conversation) try(ctx context.Context) error {
 		t.last = err
 		return backoff.Permanent(err) // No call was made: this is no attempt.
 	}
+	t.place.call()
 	answer, failure := t.client.attempt(ctx, exchange)
+	t.place.answered(failure)
 	outcome = failure
 	t.heed(began, failure)
 	took := time.Since(began)
@@ -154,22 +161,22 @@ func (t *conversation) heed(sentAt time.Time, failure error) {
 	}
 }
 
-// admit lets an attempt begin. The first one waits until the upstream is up and the pace allows a call, which costs the query nothing.
-// A repeated one must fit into the budget and is not worth waiting for an upstream that went down: that is for the slower tier. Where the
-// account may not hold its queries for so long, they are put off.
-func (c *Client) admit(ctx context.Context, q *query.Query, first bool) (done func(error), err error) {
+// admit lets an attempt begin. The first one waits until there is a place, the upstream is up and the pace allows a call, which costs the
+// query nothing. A repeated one must fit into the budget and is not worth waiting for an upstream that went down: that is for the slower
+// tier. Where the account may not hold its queries for so long, they are put off.
+func (c *Client) admit(ctx context.Context, q *query.Query, first bool, p *place) (done func(error), err error) {
 	if !first && !c.Budget.Spend() {
 		return nil, fault.New(string(c.Name), fault.Unavailable, fault.RetryBudget)
 	}
 	if !c.putsOff(ctx, q) {
-		return c.await(ctx, q, first, first)
+		return c.await(ctx, q, first, first, p)
 	}
 	if first && c.Breaker.UpIn() > c.Hold.AtMost {
 		return nil, c.putOff(fault.Unavailable, fault.BreakerOpen)
 	}
 	within, cancel := context.WithTimeout(ctx, c.Hold.AtMost)
 	defer cancel()
-	done, err = c.await(within, q, first, false)
+	done, err = c.await(within, q, first, false, p)
 	switch {
 	case err == nil || !first || ctx.Err() != nil || fault.KindOf(err) == fault.Interrupted:
 		return done, err
@@ -180,9 +187,13 @@ func (c *Client) admit(ctx context.Context, q *query.Query, first bool) (done fu
 	}
 }
 
-// await waits for what an attempt needs: an upstream that is up, if it is worth waiting for, and a permit. The upstream may have gone down
-// while the call waited for its turn: then its permit is lost, and it waits again if it is to stay.
-func (c *Client) await(ctx context.Context, q *query.Query, up, stay bool) (done func(error), err error) {
+// await waits for what an attempt needs: a place, an upstream that is up, if it is worth waiting for, and a permit. The place comes first: a
+// permit that waited for one would be used too late, together with those of other times. The upstream may have gone down while the call
+// waited for its turn: then its permit is lost, and it waits again if it is to stay.
+func (c *Client) await(ctx context.Context, q *query.Query, up, stay bool, p *place) (done func(error), err error) {
+	if err := c.Concurrency.enter(ctx, q, p); err != nil {
+		return nil, err
+	}
 	for {
 		if up {
 			if err := c.Breaker.WaitUp(ctx); err != nil {

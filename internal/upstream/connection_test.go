@@ -298,6 +298,7 @@ func BenchmarkCall(b *testing.B) {
 		_, _ = io.WriteString(w, `{"resCd":"0000"}`)
 	}))
 	client.OnAttempt = nil
+	client.Concurrency = NewConcurrency(bounds(), nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := client.ask(b.Context()); err != nil {
