@@ -54,12 +54,17 @@ test-race: ## Run all tests with the race detector, in random order.
 .PHONY: faults
 faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (minutes).
 	@echo "==> faults, in full"
-	@FAULTS=full go test -tags faults -count=1 -timeout 15m -v ./faults/...
+	@FAULTS=full go test -tags faults -count=1 -timeout 20m -v ./faults/...
 	@go test -tags crashpoints ./internal/crashpoint
+
+.PHONY: faults-every
+faults-every: ## The same, with a cut at every byte of every kind of frame.
+	@echo "==> faults, at every place"
+	@FAULTS=every go test -tags faults -count=1 -timeout 60m -v ./faults/...
 
 SOAK ?= 60m
 .PHONY: faults-short
-faults-short: ## The same in short: each fault a few times.
+faults-short: ## In short: each fault a few times.
 	@echo "==> faults, in short"
 	@go test -tags faults -count=1 ./faults/...
 
@@ -70,6 +75,17 @@ soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a r
 .PHONY: replay-bench
 replay-bench: ## Replay 10,000 dead letters at 500/s through two kills and a broker restart (a minute and a half).
 	@go test -tags replaybench -count=1 -timeout 15m -v -run '^TestReplayOfTenThousand$$' ./cmd/worker
+
+PACETESTS ?= TestF31Scale TestF31HiddenLimit TestF31Lanes TestF32StoreAway
+.PHONY: pace
+pace: ## Judge the pace of real workers in full, one test after the other: a quarter of an hour on an idle machine.
+	@for test in $(PACETESTS); do \
+		PACE=full go test -tags faults -count=1 -timeout 40m -v -run "^$$test\$$" ./faults; \
+	done
+
+.PHONY: pace-pictures
+pace-pictures: ## Draw the pictures of docs/pace anew from a simulated fleet.
+	@PACE_PICTURES="$(CURDIR)/docs/pace" go test -count=1 -run '^TestPicture' ./internal/quota
 
 .PHONY: cover
 cover: ## Run all tests and show how much of the code they reach (coverage.html has the lines).

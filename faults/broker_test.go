@@ -37,6 +37,7 @@ func newNATS(t *testing.T, name, settings string, observe func(proxy.Event)) *na
 	t.Helper()
 	n := &natsServer{owner: t, name: name, dir: t.TempDir(), store: "8GB", address: "127.0.0.1:" + freePort(t)}
 	n.configure(t, settings)
+	keepsNoSecrets(t, n.dir)
 	var err error
 	n.proxy, err = proxy.Start(t.Context(), proxy.Options{Target: n.address, Observe: observe})
 	require.NoError(t, err)

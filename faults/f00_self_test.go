@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"encoding/base64"
 	"fmt"
 	"testing"
 
@@ -36,6 +37,12 @@ func TestF00EarlyAcksAreSeen(t *testing.T) {
 	}
 	result, letter, retry := "discount.result."+key+".easypay.shop.completed", "discount.dead."+key+".easypay.shop.rejected", "discount.retry.at."+key
 	const stored = `{"stream":"S","seq":1}`
+	swept := answer("$JS.API.STREAM.MSG.GET."+queriesStream, fmt.Sprintf(`{"message":{"subject":"%s","seq":7,"data":"%s"}}`,
+		delivered.Subject, base64.StdEncoding.EncodeToString(delivered.Payload)))
+	failed, promise := "discount.result."+key+".easypay.shop.failed", `{"data":{"deadLetter":true}}`
+	promised := proxy.Event{Kind: proxy.Published, Subject: failed, Payload: []byte(promise)}
+	found := answer("$JS.API.STREAM.MSG.GET."+resultsStream, fmt.Sprintf(`{"message":{"subject":"%s","seq":3,"data":"%s"}}`,
+		failed, base64.StdEncoding.EncodeToString([]byte(promise))))
 	lost := answer(result, stored)
 	lost.Stopped = true
 	for name, test := range map[string]struct {
@@ -50,10 +57,18 @@ func TestF00EarlyAcksAreSeen(t *testing.T) {
 		"a race that is not decided":         {[]proxy.Event{delivered, answer(result, `{"error":{"code":400,"err_code":10164}}`), ack(at)}, 1},
 		"somebody was first":                 {[]proxy.Event{delivered, answer(result, `{"error":{"code":400,"err_code":10071}}`), ack(at)}, 0},
 		"the result was found":               {[]proxy.Event{delivered, answer("$JS.API.STREAM.MSG.GET."+resultsStream, `{"message":{"subject":"`+result+`","seq":3}}`), ack(at)}, 0},
+		"swept up and answered":              {[]proxy.Event{swept, answer(result, stored), ack(at)}, 0},
+		"swept up and not answered":          {[]proxy.Event{swept, ack(at)}, 1},
 		"no result was found":                {[]proxy.Event{delivered, answer("$JS.API.STREAM.MSG.GET."+resultsStream, `{"error":{"code":404,"err_code":10037}}`), ack(at)}, 1},
 		"the result of another query":        {[]proxy.Event{delivered, answer("discount.result.other.easypay.shop.completed", stored), ack(at)}, 1},
 		"a dead letter alone":                {[]proxy.Event{delivered, answer(letter, stored), ack(at)}, 1},
 		"a dead letter and a result":         {[]proxy.Event{delivered, answer(letter, stored), answer(result, stored), ack(at)}, 0},
+		"a promised dead letter":             {[]proxy.Event{delivered, promised, answer(failed, stored), answer(letter, stored), ack(at)}, 0},
+		"a promise alone":                    {[]proxy.Event{delivered, promised, answer(failed, stored), ack(at)}, 1},
+		"a promise of the round after":       {[]proxy.Event{delivered, answer(retry, stored), returned, promised, answer(failed, stored), ack(at)}, 0},
+		"a promise that was refused":         {[]proxy.Event{delivered, promised, answer(failed, `{"error":{"code":400,"err_code":10071}}`), ack(at)}, 0},
+		"a promise that was found":           {[]proxy.Event{delivered, found, ack(at)}, 1},
+		"a promise that was kept by another": {[]proxy.Event{delivered, found, answer("$JS.API.STREAM.MSG.GET."+deadStream, `{"message":{"subject":"`+letter+`","seq":2}}`), ack(at)}, 0},
 		"a dead letter that names nobody":    {[]proxy.Event{unreadable, answer("discount.dead."+nameless+".none.none.malformed", stored), ack(at)}, 0},
 		"nothing that names nobody":          {[]proxy.Event{unreadable, ack(at)}, 1},
 		"a schedule":                         {[]proxy.Event{delivered, answer(retry, stored), ack(at)}, 0},

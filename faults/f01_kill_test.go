@@ -15,9 +15,9 @@ func TestF01Kill(t *testing.T) {
 	for _, label := range crashpoint.Labels() {
 		t.Run(string(label), func(t *testing.T) {
 			t.Parallel()
-			s, draw := newSite(t, siteOptions{}), chance(t)
+			s, draw := newSite(t, siteOptions{unionPay: true, settings: scheduling()}), chance(t)
 			// Some queries are set aside and some wait for another round, so that these ways are killed too.
-			s.upstream.misbehave(t, "easypay:code=E999@0.1,easypay:429=1s@0.1")
+			s.upstream.misbehave(t, "easypay:code=E999@0.1,unionpay:code=96@0.1,*:status=503@0.1")
 			l := newLoad(s)
 			publishing := l.run(t, 25)
 			kills := times(2, 20)

@@ -27,8 +27,8 @@ func TestF08AnswerLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, siteOptions{})
-			s.upstream.misbehave(t, "easypay:code=E999@0.15,easypay:429=1s@0.15")
+			s := newSite(t, siteOptions{unionPay: true, settings: scheduling()})
+			s.upstream.misbehave(t, "easypay:code=E999@0.15,unionpay:code=96@0.15,*:status=503@0.15")
 			l := newLoad(s)
 			for range times(1, 4) {
 				s.startWorker(t)
@@ -36,7 +36,7 @@ func TestF08AnswerLost(t *testing.T) {
 			proxied := s.brokers[0].proxy
 			proxied.SetRules(rule)
 			want := times(4, 150)
-			publishing := l.run(t, times(25, 100))
+			publishing := l.run(t, times(25, 60))
 			require.Eventually(t, func() bool { return proxied.Struck() >= want }, 4*time.Minute, 10*time.Millisecond)
 			publishing.stop()
 			struck := proxied.Struck()
@@ -51,8 +51,11 @@ func TestF08AnswerLost(t *testing.T) {
 // sent when the broker is back, it would be there a second time by then.
 func TestF08GhostPublish(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{settings: []string{"consumer: {ack_wait: 30s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}"}})
-	s.upstream.misbehave(t, "easypay:latency=500ms")
+	s := newSite(t, siteOptions{settings: []string{
+		"consumer: {ack_wait: 30s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}",
+		"http: {attempt_timeout: 7s, dial_timeout: 5s, tls_handshake_timeout: 5s}",
+	}})
+	s.upstream.misbehave(t, "easypay:latency=3s") // Long enough for all of them to be asked before the first is answered.
 	l := newLoad(s)
 	s.startWorker(t)
 	l.publish(t.Context(), 8)
@@ -60,7 +63,7 @@ func TestF08GhostPublish(t *testing.T) {
 	proxied := s.brokers[0].proxy
 	proxied.Refuse(true)
 	proxied.Reset()
-	pause(t.Context(), 5*time.Second)
+	pause(t.Context(), 7*time.Second)
 	require.Zero(t, s.wire.mostPublished(), "the broker was taken away too late")
 	proxied.Refuse(false)
 	s.finish(t, l, soon, 1)

@@ -20,14 +20,14 @@ func TestF14Full(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, siteOptions{})
+			s := newSite(t, siteOptions{settings: patient("consumer: {ack_wait: 8s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}")})
 			s.upstream.misbehave(t, test.faults)
 			s.limit(t, test.stream, 16<<10)
 			l := newLoad(s)
 			w := s.startWorker(t)
 			l.publish(t.Context(), 40)
 			require.Eventually(t, func() bool { return strings.Contains(w.output.String(), "write not confirmed") }, soon, 20*time.Millisecond)
-			pause(t.Context(), ackWait+time.Second) // Long enough for a held query to be delivered again, if nobody extended it.
+			pause(t.Context(), 9*time.Second) // Long enough for a held query to be delivered again, if nobody extended it.
 			stuck := s.underWay(t.Context())
 			require.NotEmpty(t, stuck, "something was acked without its outcome")
 			s.limit(t, test.stream, 64<<20)
@@ -69,8 +69,9 @@ func TestF14DiskLimit(t *testing.T) {
 	awaitPort(t, only.address)
 	require.Eventually(t, func() bool { return s.underWay(t.Context()) == "" }, soon, 20*time.Millisecond)
 	l := newLoad(s)
-	w := s.startWorker(t)
+	l.publish(t.Context(), 20)
 	s.fill(t)
+	w := s.launch(t)
 	pausing := l.run(t, 20)
 	require.Eventually(t, func() bool {
 		return strings.Contains(w.output.String(), "write not confirmed") || l.repeated() > 0
@@ -80,6 +81,7 @@ func TestF14DiskLimit(t *testing.T) {
 	only.limitStore(t, "1GB")
 	only.run(t)
 	pausing.stop()
+	w.awaitReady(t)
 	found := s.finish(t, l, soon, 3)
 	t.Logf("F14 disk: %d queries, %d publishes refused", found.Queries, l.repeated())
 }
@@ -89,8 +91,10 @@ func (s *site) fill(t *testing.T) {
 	t.Helper()
 	_, err := s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILLER", Subjects: []string{"filler"}, Storage: jetstream.FileStorage})
 	require.NoError(t, err)
-	for range 9 {
-		_, err = s.js.Publish(t.Context(), "filler", make([]byte, 100<<10))
-		require.NoError(t, err)
+	for range 100 {
+		if _, err = s.js.Publish(t.Context(), "filler", make([]byte, 50<<10)); err != nil {
+			return
+		}
 	}
+	require.Error(t, err, "the store takes everything")
 }

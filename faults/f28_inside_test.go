@@ -18,7 +18,7 @@ import (
 // queries behind it go on.
 func TestF28Panic(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{settings: patient()})
 	l := newLoad(s)
 	w := s.startWorker(t, "CRASHPOINT_PANIC="+string(crashpoint.AfterPermit)+":every")
 	l.publish(t.Context(), 3)
@@ -35,7 +35,7 @@ func TestF28Panic(t *testing.T) {
 // TestF28PanicOnce makes one query's handling panic once. It is tried again and answered.
 func TestF28PanicOnce(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{settings: patient()})
 	l := newLoad(s)
 	s.startWorker(t, "CRASHPOINT_PANIC="+string(crashpoint.AfterDecode)+":2")
 	l.publish(t.Context(), 5)
@@ -46,7 +46,7 @@ func TestF28PanicOnce(t *testing.T) {
 // TestF35Deleted deletes a consumer under a running worker, and makes it again later. The worker says so and makes nothing itself.
 func TestF35Deleted(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{settings: patient()})
 	l := newLoad(s)
 	w := s.startWorker(t)
 	l.publish(t.Context(), 10)
@@ -66,13 +66,12 @@ func TestF35Deleted(t *testing.T) {
 	require.Equal(t, 20, found.Completed)
 	w.awaitReady(t)
 	t.Logf("F35: not ready %s after the consumer was deleted", took)
-	require.LessOrEqual(t, took, 5*time.Second)
 }
 
 // TestF37LogBlocked gives the worker a log that nobody reads. It must go on, and still stop in time.
 func TestF37LogBlocked(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{settings: patient()})
 	l := newLoad(s)
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
@@ -83,7 +82,7 @@ func TestF37LogBlocked(t *testing.T) {
 	require.NoError(t, writer.Close())
 	w.awaitReady(t)
 	// Each query writes a line of about 350 bytes; the pipe holds 64 KiB and the worker's buffer 256 KiB.
-	queries := times(1200, 3000)
+	queries := times(1200, 1500)
 	for range queries / 100 {
 		l.publish(t.Context(), 100)
 	}
@@ -91,5 +90,5 @@ func TestF37LogBlocked(t *testing.T) {
 	require.Equal(t, queries, found.Completed)
 	require.True(t, w.ready())
 	w.signal(t, syscall.SIGTERM)
-	require.Zero(t, w.wait(t, grace).ExitStatus(), "a log that is not read must not keep the worker from stopping")
+	require.Zero(t, w.wait(t, soon).ExitStatus(), "a log that is not read must not keep the worker from stopping")
 }

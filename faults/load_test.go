@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/client"
 	"discountquery.example/worker/internal/query"
 )
@@ -23,8 +24,9 @@ const (
 // load publishes queries and keeps the journal of those that the broker has confirmed. A query whose confirmation does not come is
 // published again under the same id until it does, as the outbox of an honest publisher would.
 type load struct {
-	client *client.Client
-	lane   query.Lane
+	client    *client.Client
+	lane      query.Lane
+	providers []query.Provider
 
 	mu sync.Mutex
 	// last is the amount of the newest query; each has its own.
@@ -37,11 +39,13 @@ type load struct {
 	slowest time.Duration
 }
 
+// newLoad returns a load on a site, for all of its providers in turn.
 func newLoad(s *site) *load {
 	return &load{
-		client:  client.New(client.Options{Conn: s.conn, JS: s.js, Subjects: query.NewSubjects("discount"), Name: shop}),
-		lane:    query.Interactive,
-		journal: map[string]int64{},
+		client:    client.New(client.Options{Conn: s.conn, JS: s.js, Subjects: query.NewSubjects("discount"), Name: shop, Sealer: s.ring.Sealer()}),
+		lane:      query.Interactive,
+		providers: s.providers,
+		journal:   map[string]int64{},
 	}
 }
 
@@ -52,14 +56,22 @@ func (l *load) publish(ctx context.Context, n int) {
 	}
 }
 
-// one publishes one query and returns its key.
+// one publishes one query, for the provider whose turn it is, and returns its key.
 func (l *load) one(ctx context.Context) string {
+	l.mu.Lock()
+	turn := l.last
+	l.mu.Unlock()
+	return l.of(ctx, l.providers[turn%int64(len(l.providers))])
+}
+
+// of publishes one query for a provider and returns its key.
+func (l *load) of(ctx context.Context, provider query.Provider) string {
 	l.mu.Lock()
 	l.last++
 	amount := 100_000 + l.last
 	l.mu.Unlock()
 	began := time.Now()
-	question := question(amount)
+	question := question(provider, amount)
 	question.Lane = l.lane
 	for ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -85,11 +97,19 @@ func (l *load) note(key string, amount int64, took time.Duration) {
 }
 
 // question returns the query about an amount. Its id follows from it.
-func question(amount int64) client.Question {
-	return client.Question{
-		Provider: query.EasyPay, Lane: query.Interactive, Source: source, ID: "order-" + strconv.FormatInt(amount, 10),
-		EasyPay: &query.EasyPayQuestion{CardBin: "12345678", Amount: &amount},
+func question(provider query.Provider, amount int64) client.Question {
+	asked := client.Question{Provider: provider, Lane: query.Interactive, Source: source, ID: "order-" + strconv.FormatInt(amount, 10)}
+	if provider == query.UnionPay {
+		number, err := card.ParseNumber([]string{"6200000000000005", "6205500000000000004"}[amount/2%2])
+		if err != nil {
+			return asked // It has no card then, and can't be published.
+		}
+		asked.UnionPay = &query.UnionPayQuestion{PID: strconv.FormatInt(amount, 10)}
+		asked.Card = &card.Details{UserToken: card.NewSecret("shopper" + strconv.FormatInt(amount, 10)), Number: number}
+		return asked
 	}
+	asked.EasyPay = &query.EasyPayQuestion{CardBin: "12345678", Amount: &amount}
+	return asked
 }
 
 // running is a load that publishes until it is stopped.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,17 +70,25 @@ func runNATS(args []string) int {
 // binaryDir names the folder of the worker that is built for this run.
 const binaryDir = "FAULTS_BINARY_DIR"
 
+// workerTags names further build tags of the worker, with commas between them: a worker that is broken on purpose is built so.
+const workerTags = "FAULTS_WORKER_TAGS"
+
 // built is the worker with crash points, built once, with the race detector if this test has it.
-var built = sync.OnceValues(func() (string, error) {
-	binary := filepath.Join(os.Getenv(binaryDir), "worker")
-	args := []string{"build", "-tags", "crashpoints", "-o", binary}
+var built = sync.OnceValues(func() (string, error) { return build("worker") })
+
+// builtNext is the same worker as the next version, built once.
+var builtNext = sync.OnceValues(func() (string, error) { return build("worker-next", "-ldflags", "-X main.version=next") })
+
+func build(name string, more ...string) (string, error) {
+	binary := filepath.Join(os.Getenv(binaryDir), name)
+	args := append([]string{"build", "-tags", strings.Trim("crashpoints,"+os.Getenv(workerTags), ","), "-o", binary}, more...)
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "../cmd/worker")...)
-	build.Stderr = os.Stderr
-	return binary, build.Run()
-})
+	building := exec.Command("go", append(args, "../cmd/worker")...)
+	building.Stderr = os.Stderr
+	return binary, building.Run()
+}
 
 func workerBinary(t *testing.T) string {
 	t.Helper()
@@ -89,7 +98,10 @@ func workerBinary(t *testing.T) string {
 }
 
 // full tells whether the heavy form of each test runs.
-func full() bool { return os.Getenv("FAULTS") == "full" }
+func full() bool { return os.Getenv("FAULTS") == "full" || every() }
+
+// every tells that no place is left out where thousands could be tried.
+func every() bool { return os.Getenv("FAULTS") == "every" }
 
 // times returns how often a fault is injected: seldom in every test run, often in the proof.
 func times(short, long int) int {

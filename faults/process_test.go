@@ -56,9 +56,9 @@ func start(t *testing.T, name, dir string, cmd *exec.Cmd, environment ...string)
 	p := &process{name: name, cmd: cmd, output: &tail{}, done: make(chan struct{})}
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), environment...)
-	cmd.Stdout = p.output
+	cmd.Stdout = listen(t, name, p.output)
 	if cmd.Stderr == nil {
-		cmd.Stderr = p.output
+		cmd.Stderr = cmd.Stdout
 	}
 	dieWithParent(cmd)
 	require.NoError(t, cmd.Start())
@@ -109,13 +109,6 @@ func (p *process) wait(t *testing.T, within time.Duration) syscall.WaitStatus {
 		require.FailNow(t, "the process did not end", "%s within %s", p.name, within)
 	}
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-}
-
-// requireKilled waits until the process has been ended by SIGKILL.
-func (p *process) requireKilled(t *testing.T, within time.Duration) {
-	t.Helper()
-	status := p.wait(t, within)
-	require.True(t, status.Signaled() && status.Signal() == syscall.SIGKILL, "%s ended otherwise: %v", p.name, p.cmd.ProcessState)
 }
 
 // ports gives out ports below those that the system gives to outgoing connections, so that none is taken before it is used.

@@ -4,17 +4,16 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/upstream/sandbox"
 )
 
@@ -33,9 +33,24 @@ import (
 const (
 	ackWait = 3 * time.Second
 	grace   = 8 * time.Second
-	// soon is how long anything may take that needs no fault to end first. It is long because a machine may be busy.
-	soon = time.Minute
+	// soon is how long anything may take that needs no fault to end first. It is long because a machine may be busy: it tells a hang, and
+	// is no target.
+	soon = 2 * time.Minute
 )
+
+// patient returns settings for tests in which no query may be handed out or asked again: no machine is so busy that their times run out.
+func patient(more ...string) []string {
+	return append([]string{
+		"consumer: {ack_wait: 15s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}",
+		"http: {attempt_timeout: 7s, dial_timeout: 5s, tls_handshake_timeout: 5s}",
+	}, more...)
+}
+
+// scheduling returns settings with which each call that fails makes its query wait for another round, instead of being asked again at once.
+// Tests that need such rounds let some calls fail: a call that is throttled would slow down all that follow.
+func scheduling(more ...string) []string {
+	return append([]string{"retry: {max_attempts: 1, initial_interval: 50ms, max_interval: 200ms, budget: 1s, schedule: {first: 1s, max: 2s}}"}, more...)
+}
 
 // site is a broker or a cluster of three, the simulated upstream, and what workers need to reach them. Workers talk to the broker through
 // proxies, everybody else goes past them.
@@ -43,13 +58,16 @@ type site struct {
 	dir      string
 	config   string
 	brokers  []*natsServer
+	routes   []route
 	upstream *upstream
 	wire     *wire
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	started  int
-	// givenUp is how many messages the broker has given up on: they stay in the queries although they are answered.
-	givenUp uint64
+	// providers are those that the workers serve.
+	providers []query.Provider
+	// ring holds the workers' keys, to which card data is sealed.
+	ring *card.Ring
 }
 
 // siteOptions say how a site differs from the usual one.
@@ -64,14 +82,16 @@ type siteOptions struct {
 	user  []nats.Option
 	// password is what the login's password file holds.
 	password string
+	// unionPay serves UnionPay too: every other query of a load is for it then.
+	unionPay bool
 }
 
 func newSite(t *testing.T, o siteOptions) *site {
 	t.Helper()
 	workerBinary(t)
-	s := &site{dir: t.TempDir(), wire: newWire(), upstream: newUpstream(t)}
+	s := &site{dir: t.TempDir(), wire: newWire(), upstream: newUpstream(t), providers: []query.Provider{query.EasyPay}}
 	if o.nodes == 3 {
-		s.brokers = newCluster(t, s.wire.observe)
+		s.brokers, s.routes = newCluster(t, s.wire.observe)
 	} else {
 		s.brokers = []*natsServer{newNATS(t, "single", o.broker, s.wire.observe)}
 	}
@@ -96,18 +116,15 @@ func (s *site) configure(t *testing.T, o siteOptions) {
 		fmt.Sprintf("consumer: {ack_wait: %s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}", ackWait),
 		fmt.Sprintf("shutdown: {grace: %s}", grace),
 		fmt.Sprintf("streams: {replicas: %d, queries: {max_bytes: 64MiB}, results: {max_bytes: 256MiB}, dead: {max_bytes: 64MiB}}", len(s.brokers)),
-		fmt.Sprintf("providers: {easypay: {base_url: \"%s\", mall_id: T5102001, pace: {rate: 2000/s, burst: 2000}}}", s.upstream.server.URL),
-		"http: {attempt_timeout: 1500ms, dial_timeout: 1s, tls_handshake_timeout: 1s}",
+		fmt.Sprintf("providers: {easypay: {base_url: \"%s\", mall_id: T5102001, pace: {rate: 2000/s, burst: 2000}}%s}", s.upstream.server.URL, s.unionPay(o)),
+		"http: {attempt_timeout: 2500ms, dial_timeout: 1s, tls_handshake_timeout: 1s}",
 		"retry: {max_attempts: 3, initial_interval: 50ms, max_interval: 200ms, budget: 1s, schedule: {first: 1s, max: 2s}}",
 		"lanes: {interactive: {slots: 8, horizon: 10m}, bulk: {slots: 2, horizon: 10m}}",
 	}
 	for _, own := range o.settings {
 		key, _, _ := strings.Cut(own, ":")
-		for i, line := range lines {
-			if strings.HasPrefix(line, key+":") {
-				lines[i] = own
-			}
-		}
+		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, key+":") })
+		lines = append(lines, own)
 	}
 	s.config = filepath.Join(s.dir, "worker.yaml")
 	require.NoError(t, os.WriteFile(s.config, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
@@ -116,6 +133,22 @@ func (s *site) configure(t *testing.T, o siteOptions) {
 	}
 	_, err := card.NewKeys(filepath.Join(s.dir, "keys"), time.Now())
 	require.NoError(t, err)
+	s.ring, err = card.LoadRing(filepath.Join(s.dir, "keys"))
+	require.NoError(t, err)
+}
+
+// unionPay returns the settings of UnionPay, "" if it is not served.
+func (s *site) unionPay(o siteOptions) string {
+	if !o.unionPay {
+		return ""
+	}
+	s.providers = append(s.providers, query.UnionPay)
+	keys := s.upstream.keys
+	return fmt.Sprintf(`, unionpay: {enabled: true, base_url: "%s", path: "%s", proc_type: "01", sign_cert_id: "001", enc_cert_id: "002", `+
+		`ins_code: "100120156", app_id: "%s", pace: {rate: 2000/s, burst: 2000}, jws: {kid: "%s", private_key_file: "%s"}, `+
+		`response: {key_files: {"%s": "%s"}}, encryption: {kid: "%s", public_key_file: "%s"}}`,
+		s.upstream.server.URL, sandbox.UnionPayPath, sandbox.DefaultAppID, keys.ClientSignKid, keyFile("client-sign.key.pem"),
+		keys.UPISignKid, keyFile("upi-sign.pub.pem"), keys.UPIEncryptKid, keyFile("upi-encrypt.pub.pem"))
 }
 
 // slowPace gives each worker that starts later another pace.
@@ -149,6 +182,8 @@ type worker struct {
 	*process
 
 	admin string
+	// run starts its process.
+	run func()
 }
 
 // startWorker starts a worker and waits until it is ready.
@@ -169,13 +204,47 @@ func (s *site) launchAs(t *testing.T, cmd *exec.Cmd, environment ...string) *wor
 	t.Helper()
 	s.started++
 	w := &worker{admin: "127.0.0.1:" + freePort(t)}
-	w.process = start(t, "worker "+strconv.Itoa(s.started), s.dir, cmd, append(environment, "DISCOUNT_ADMIN__LISTEN="+w.admin)...)
+	name, environment := "worker "+strconv.Itoa(s.started), append(environment, "DISCOUNT_ADMIN__LISTEN="+w.admin)
+	w.run = func() {
+		w.process = start(t, name, s.dir, &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Stderr: cmd.Stderr}, environment...)
+	}
+	w.run()
 	return w
 }
 
+// awaitReady waits until the worker is ready. One that ends meanwhile fails the test.
 func (w *worker) awaitReady(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { return w.ready() }, soon, 20*time.Millisecond, "%s is not ready: %s", w.name, w.problems())
+	for deadline := time.Now().Add(soon); !w.ready(); pause(t.Context(), 20*time.Millisecond) {
+		w.startAgain(t)
+		require.False(t, w.ended(), "%s has ended: %v", w.name, w.cmd.ProcessState)
+		require.True(t, time.Now().Before(deadline), "%s is not ready: %s", w.name, w.problems())
+	}
+}
+
+// exitUnreachable is the exit code of a worker that could not reach the broker, or got no answer of it, while it started.
+const exitUnreachable = 3
+
+// startAgain starts the worker again if it could not start, as whatever runs workers does. One that had started and ended by itself stays
+// ended. It tells whether it did.
+func (w *worker) startAgain(t *testing.T) bool {
+	t.Helper()
+	if !w.ended() || w.cmd.ProcessState.ExitCode() != exitUnreachable || strings.Contains(w.output.String(), "worker started") {
+		return false
+	}
+	t.Logf("%s could not start: %s", w.name, lastLines(strings.TrimSpace(w.output.String()), 1))
+	w.run()
+	return true
+}
+
+// requireKilled waits until the worker has been ended by SIGKILL.
+func (w *worker) requireKilled(t *testing.T, within time.Duration) {
+	t.Helper()
+	status := w.wait(t, within)
+	for w.startAgain(t) {
+		status = w.wait(t, within)
+	}
+	require.True(t, status.Signaled() && status.Signal() == syscall.SIGKILL, "%s ended otherwise: %v", w.name, w.cmd.ProcessState)
 }
 
 func (w *worker) ready() bool { return w.status() == http.StatusOK }
@@ -209,57 +278,6 @@ func (w *worker) readiness() (int, string) {
 	defer func() { _ = response.Body.Close() }()
 	body, _ := io.ReadAll(response.Body)
 	return response.StatusCode, string(body)
-}
-
-// upstream is the simulated EasyPay, in this process, so that its calls can be counted query by query.
-type upstream struct {
-	*sandbox.Sandbox
-
-	server *httptest.Server
-
-	mu    sync.Mutex
-	calls map[int64]int
-}
-
-func newUpstream(t *testing.T) *upstream {
-	t.Helper()
-	u := &upstream{Sandbox: sandbox.New(sandbox.Options{Seed: *seed}), calls: map[int64]int{}}
-	u.server = httptest.NewServer(http.HandlerFunc(u.serve))
-	t.Cleanup(func() {
-		u.server.CloseClientConnections()
-		u.server.Close()
-	})
-	return u
-}
-
-// serve counts a call by the amount it asks about, which no two queries of a test share.
-func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	var asked struct {
-		Amount int64 `json:"amount"`
-	}
-	if err == nil && json.Unmarshal(body, &asked) == nil {
-		u.mu.Lock()
-		u.calls[asked.Amount]++
-		u.mu.Unlock()
-	}
-	r.Body = io.NopCloser(strings.NewReader(string(body)))
-	u.EasyPay().ServeHTTP(w, r)
-}
-
-// callsOf returns how often the upstream was asked about an amount.
-func (u *upstream) callsOf(amount int64) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.calls[amount]
-}
-
-// misbehave sets the faults of the upstream.
-func (u *upstream) misbehave(t *testing.T, faults string) {
-	t.Helper()
-	parsed, err := sandbox.ParseFaults(faults)
-	require.NoError(t, err)
-	require.NoError(t, u.SetFaults(parsed))
 }
 
 // within returns a context that ends soon.

@@ -14,24 +14,27 @@ import (
 )
 
 // wire watches everything that workers and brokers tell each other, and keeps the rule that no query is acked before its outcome is known
-// to be stored: a result, a dead letter for a message that nobody can be answered for, or a scheduled retry (I2). It also counts.
+// to be stored: a result, with the dead letter that it may promise, a dead letter for a message that nobody can be answered for, or a
+// scheduled retry (I2). It also counts.
 type wire struct {
 	mu sync.Mutex
-	// delivered holds whose message lies at a place: "stream/sequence" to key.
+	// delivered holds whose message lies at a place, for those that a worker has got or read: "stream/sequence" to key.
 	delivered map[string]string
 	// nameless holds the keys of messages that name no query.
 	nameless map[string]bool
-	// answered holds the keys whose result is known to be stored, buried those with a dead letter, and scheduled counts the retries that
-	// are known to be stored and were not followed by an ack yet.
+	// answered holds the keys whose result is known to be stored, owing those of them whose result promises a dead letter, buried those with
+	// a dead letter, and scheduled counts the retries that are known to be stored and were not followed by an ack yet.
 	answered  map[string]bool
+	owing     map[string]bool
 	buried    map[string]bool
 	scheduled map[string]int
 	// early are acks that came too soon, in words.
 	early []string
 
 	figures figures
-	// published counts the results that were sent, by connection and key.
+	// published counts the results that were sent, by connection and key, and promises says which of them promised a dead letter.
 	published map[string]int
+	promises  map[string]bool
 	// first is closed at the next delivery.
 	first chan struct{}
 }
@@ -54,8 +57,8 @@ type figures struct {
 
 func newWire() *wire {
 	return &wire{
-		delivered: map[string]string{}, nameless: map[string]bool{}, answered: map[string]bool{}, buried: map[string]bool{},
-		scheduled: map[string]int{}, published: map[string]int{}, first: make(chan struct{}),
+		delivered: map[string]string{}, nameless: map[string]bool{}, answered: map[string]bool{}, owing: map[string]bool{}, buried: map[string]bool{},
+		scheduled: map[string]int{}, published: map[string]int{}, promises: map[string]bool{}, first: make(chan struct{}),
 	}
 }
 
@@ -65,11 +68,14 @@ func (w *wire) observe(event proxy.Event) {
 	defer w.mu.Unlock()
 	switch event.Kind {
 	case proxy.Delivered:
-		w.deliver(&event)
+		if event.Delivery.Stream == queriesStream || event.Delivery.Stream == retriesStream { // Workers follow buckets too.
+			w.deliver(&event)
+		}
 	case proxy.Published:
 		if key, ok := tokenAfter(event.Subject, "discount.result."); ok && !event.Stopped {
 			w.figures.Results++
-			w.published[fmt.Sprintf("%d/%s", event.Link, key)]++
+			w.published[sender(&event, key)]++
+			w.promises[sender(&event, key)] = promisesLetter(event.Payload)
 		}
 	case proxy.Replied:
 		w.reply(&event)
@@ -95,6 +101,11 @@ func (w *wire) deliver(event *proxy.Event) {
 	default:
 		close(w.first)
 	}
+	w.locate(event)
+}
+
+// locate notes whose message lies at a place.
+func (w *wire) locate(event *proxy.Event) {
 	key, named := keyOf(event)
 	w.delivered[place(event.Delivery)] = key
 	if !named {
@@ -115,6 +126,9 @@ func (w *wire) reply(event *proxy.Event) {
 		Seq     uint64 `json:"seq"`
 		Message struct {
 			Subject string `json:"subject"`
+			Seq     uint64 `json:"seq"`
+			Header  []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
 	if json.Unmarshal(event.Payload, &answer) != nil {
@@ -126,6 +140,8 @@ func (w *wire) reply(event *proxy.Event) {
 		w.answered[key] = true
 		if answer.Error != nil {
 			w.figures.Refused++
+		} else if w.promises[sender(event, key)] {
+			w.owing[key] = true
 		}
 	}
 	if key, ok := tokenAfter(event.Subject, "discount.dead."); ok && stored {
@@ -135,11 +151,24 @@ func (w *wire) reply(event *proxy.Event) {
 		w.scheduled[key]++
 		w.figures.Scheduled++
 	}
-	if strings.HasPrefix(event.Subject, "$JS.API.STREAM.MSG.GET.") {
-		if key, ok := tokenAfter(answer.Message.Subject, "discount.result."); ok {
-			w.answered[key] = true
-		}
+	stream, got := strings.CutPrefix(event.Subject, "$JS.API.STREAM.MSG.GET.")
+	if !got || answer.Message.Seq == 0 {
+		return
 	}
+	if key, ok := tokenAfter(answer.Message.Subject, "discount.result."); ok {
+		w.answered[key] = true
+		w.owing[key] = w.owing[key] || promisesLetter(answer.Message.Data)
+		return
+	}
+	if key, ok := tokenAfter(answer.Message.Subject, "discount.dead."); ok {
+		w.buried[key] = true
+		return
+	}
+	// Whoever sweeps reads what the broker has given up on, and may ack it.
+	w.locate(&proxy.Event{
+		Subject: answer.Message.Subject, Header: answer.Message.Header, Payload: answer.Message.Data,
+		Delivery: proxy.Delivery{Stream: stream, Sequence: answer.Message.Seq},
+	})
 }
 
 // ack judges an ack as it leaves a worker.
@@ -150,12 +179,27 @@ func (w *wire) ack(event *proxy.Event) {
 	switch {
 	case !known:
 		w.early = append(w.early, fmt.Sprintf("ack of %s, which was never delivered", at))
-	case w.answered[key], w.nameless[key] && w.buried[key]:
-	case w.scheduled[key] > 0:
+	case w.answered[key] && (w.buried[key] || !w.owing[key]), w.nameless[key] && w.buried[key]:
+	case w.scheduled[key] > 0: // The retry may be answered before its origin is acked.
 		w.scheduled[key]--
+	case w.answered[key]:
+		w.early = append(w.early, fmt.Sprintf("ack of %s, query %s, delivery %d, before the dead letter that its result promises", at, key, event.Delivery.Number))
 	default:
 		w.early = append(w.early, fmt.Sprintf("ack of %s, query %s, delivery %d, before its outcome was known to be stored", at, key, event.Delivery.Number))
 	}
+}
+
+// sender says who has sent a result of a query: a connection.
+func sender(event *proxy.Event, key string) string { return fmt.Sprintf("%d/%s", event.Link, key) }
+
+// promisesLetter tells whether a result says that there is a dead letter too.
+func promisesLetter(result []byte) bool {
+	var event struct {
+		Data struct {
+			DeadLetter bool `json:"deadLetter"`
+		} `json:"data"`
+	}
+	return json.Unmarshal(result, &event) == nil && event.Data.DeadLetter
 }
 
 // keyOf returns the key of a delivered message, and false for one that names no query: then its place in the stream is its identity.

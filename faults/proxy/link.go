@@ -91,7 +91,7 @@ func (l *link) expected(reply string) (string, bool) {
 // read cuts what comes into frames and says what becomes of each.
 func (p *pump) read() {
 	defer close(p.parcels)
-	parser := &Parser{}
+	parser := &Parser{opaque: p.link.proxy.options.Opaque}
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := p.from.Read(buffer)
@@ -107,6 +107,10 @@ func (p *pump) read() {
 	}
 }
 
+// arrives tells whether the receiver can use a frame of which it gets a part. A client takes a message as soon as it has all of its payload
+// and does not wait for the end of the line.
+func arrives(part, frame []byte) bool { return len(part) >= len(frame)-len("\r\n") }
+
 func (p *pump) send(next parcel) bool {
 	select {
 	case p.parcels <- next:
@@ -119,7 +123,7 @@ func (p *pump) send(next parcel) bool {
 // wrap makes a parcel of a frame. What the client sends is told here, because it has left the client.
 func (p *pump) wrap(frame *Frame) parcel {
 	event, known := p.link.kindOf(p.to, frame)
-	rule := p.link.proxy.plan(&event, known)
+	rule := p.link.proxy.plan(&event, known, len(frame.Raw))
 	next := parcel{bytes: frame.Raw, due: p.link.proxy.due(time.Now())}
 	if rule != nil {
 		next.cut = !rule.Drop
@@ -127,7 +131,7 @@ func (p *pump) wrap(frame *Frame) parcel {
 		if rule.Drop {
 			next.bytes = nil
 		}
-		event.Stopped = len(next.bytes) < len(frame.Raw)
+		event.Stopped = !arrives(next.bytes, frame.Raw)
 	}
 	switch {
 	case !known:
@@ -185,7 +189,7 @@ func (p *pump) carry(next parcel) bool {
 	}
 	bytes, cut := p.within(next.bytes)
 	if next.event != nil {
-		next.event.Stopped = next.event.Stopped || len(bytes) < len(next.bytes)
+		next.event.Stopped = next.event.Stopped || !arrives(bytes, next.bytes)
 		p.link.proxy.options.Observe(*next.event)
 	}
 	if !p.put(bytes) {

@@ -25,6 +25,8 @@ type Options struct {
 	Target string
 	// Observe is told what passes, one event at a time of each direction of each connection. It may be nil.
 	Observe func(Event)
+	// Opaque carries bytes that are not the protocol of clients. There are no events then, and rules strike nothing.
+	Opaque bool
 }
 
 // Proxy forwards connections to one server. Its methods can be called at any time from any goroutine.
@@ -39,6 +41,7 @@ type Proxy struct {
 	opened  int
 	closed  bool
 	refuses bool
+	silent  bool
 	rules   []*armed
 	latency time.Duration
 	jitter  time.Duration
@@ -98,6 +101,23 @@ func (p *Proxy) Swallow(directions ...Direction) {
 	}
 }
 
+// Silence makes everything vanish in both directions, on the connections there are now and on new ones, as Swallow does. When it ends,
+// those connections are reset: whoever was cut off connects anew.
+func (p *Proxy) Silence(silent bool) {
+	p.mu.Lock()
+	p.silent = silent
+	p.mu.Unlock()
+	if silent {
+		p.Swallow(ToServer, ToClient)
+		return
+	}
+	for _, l := range p.open() {
+		if l.pumps[ToServer].swallows.Load() || l.pumps[ToClient].swallows.Load() {
+			l.reset()
+		}
+	}
+}
+
 // Delay makes every frame arrive later, by the latency and a random part of the jitter. Their order stays.
 func (p *Proxy) Delay(latency, jitter time.Duration) {
 	p.mu.Lock()
@@ -140,12 +160,26 @@ func (p *Proxy) Struck() int {
 	return struck
 }
 
+// Longest returns the length of the longest frame that the rules in force have struck.
+func (p *Proxy) Longest() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest := 0
+	for _, rule := range p.rules {
+		longest = max(longest, rule.longest)
+	}
+	return longest
+}
+
 // Opened returns how many connections have reached the server since the start.
 func (p *Proxy) Opened() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.opened
 }
+
+// Connected returns how many connections there are now.
+func (p *Proxy) Connected() int { return len(p.open()) }
 
 func (p *Proxy) open() []*link {
 	p.mu.Lock()
@@ -203,22 +237,25 @@ func (p *Proxy) add(client, server net.Conn) *link {
 	}
 	p.opened++
 	l := newLink(p, p.opened, client, server)
+	for _, pump := range l.pumps {
+		pump.swallows.Store(p.silent)
+	}
 	p.links[l] = struct{}{}
 	return l
 }
 
 // plan says what becomes of a frame.
-func (p *Proxy) plan(event *Event, known bool) (rule *Rule) {
+func (p *Proxy) plan(event *Event, known bool, length int) *Rule {
 	if !known {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := slices.IndexFunc(p.rules, func(a *armed) bool { return a.strikes(event) })
+	at := slices.IndexFunc(p.rules, func(a *armed) bool { return a.strikes(event, length) })
 	if at < 0 {
 		return nil
 	}
-	return &p.rules[at].Rule
+	return p.rules[at].now()
 }
 
 // due returns when a frame that came now may arrive.

@@ -187,6 +187,43 @@ func TestSwallow(t *testing.T) {
 	require.Equal(t, pub, read(t, other, len(pub)), "a new connection is whole")
 }
 
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	client, server := b.connect(t)
+	b.Silence(true)
+	again, other := b.connect(t)
+	write(t, client, pub)
+	write(t, again, pub)
+	write(t, other, msg)
+	for _, end := range []net.Conn{client, server, again, other} {
+		require.NoError(t, end.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		_, err := end.Read(make([]byte, 1))
+		var late net.Error
+		require.True(t, errors.As(err, &late) && late.Timeout(), "nothing arrives and nothing ends: %v", err)
+	}
+	b.Silence(false)
+	for _, end := range []net.Conn{client, server, again, other} {
+		require.NoError(t, end.SetReadDeadline(time.Now().Add(20*time.Second)))
+		_, err := rest(end)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	client, server = b.connect(t)
+	write(t, client, pub)
+	require.Equal(t, pub, read(t, server, len(pub)))
+}
+
+func TestOpaque(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.options.Opaque = true
+	b.SetRules(Rule{Kind: Published})
+	client, server := b.connect(t)
+	write(t, client, pub+"half a line")
+	require.Equal(t, pub+"half a line", read(t, server, len(pub+"half a line")), "no line is waited for")
+	require.Empty(t, b.told())
+}
+
 func TestDelayKeepsTheOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -299,4 +336,24 @@ func TestTheServerIsAway(t *testing.T) {
 	require.NoError(t, b.server.Close())
 	b.requireRefused(t)
 	require.Zero(t, b.Opened())
+}
+
+func TestSweepCutsEveryPlace(t *testing.T) {
+	t.Parallel()
+	const ask = "PUB result.x _INBOX.1 1\r\nx\r\n"
+	b := setup(t)
+	const from = 3
+	b.SetRules(Rule{Kind: Published, Prefix: "result.", Offset: from, Sweep: true, Limit: len(ask)})
+	for n := from; n < from+len(ask); n++ {
+		client, server := b.connect(t)
+		write(t, client, ask)
+		got, err := rest(server)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.Equal(t, ask[:min(n, len(ask))], got)
+	}
+	require.Equal(t, len(ask), b.Struck())
+	require.Equal(t, len(ask), b.Longest())
+	client, server := b.connect(t)
+	write(t, client, ask)
+	require.Equal(t, ask, read(t, server, len(ask)), "the sweep is over")
 }

@@ -18,6 +18,8 @@ type Rule struct {
 	// its connection are reset.
 	Drop   bool
 	Offset int
+	// Sweep forwards one byte more at each strike, so that every place of a frame is cut in turn: Offset, Offset+1 and so on.
+	Sweep bool
 }
 
 // armed is a rule with its counts.
@@ -26,10 +28,12 @@ type armed struct {
 
 	seen   int
 	struck int
+	// longest is the length of the longest frame that was struck.
+	longest int
 }
 
-// strikes counts an event and tells whether the rule is for it.
-func (a *armed) strikes(event *Event) bool {
+// strikes counts an event of a frame of some length and tells whether the rule is for it.
+func (a *armed) strikes(event *Event, length int) bool {
 	if event.Kind != a.Kind || !strings.HasPrefix(event.Subject, a.Prefix) {
 		return false
 	}
@@ -41,7 +45,17 @@ func (a *armed) strikes(event *Event) bool {
 		return false
 	}
 	a.struck++
+	a.longest = max(a.longest, length)
 	return true
+}
+
+// now returns the rule as it is for the frame that it has just struck.
+func (a *armed) now() *Rule {
+	rule := a.Rule
+	if rule.Sweep {
+		rule.Offset += a.struck - 1
+	}
+	return &rule
 }
 
 // IsAck tells whether a settlement's payload is an ack. An empty one is, too.

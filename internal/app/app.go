@@ -76,7 +76,7 @@ func New(ctx context.Context, options Options) (*App, error) {
 		{"consumers", a.buildConsumers},
 	}
 	for _, step := range steps {
-		if err := step.run(ctx); err != nil {
+		if err := unanswered(step.run(ctx)); err != nil {
 			return nil, errors.Join(fmt.Errorf("start %s: %w", step.name, err), a.lifecycle.stop(context.WithoutCancel(ctx)))
 		}
 	}
@@ -228,9 +228,11 @@ func (a *App) buildConsumers(ctx context.Context) error {
 	if a.sweeper, err = a.buildSweeper(ctx, handler); err != nil {
 		return err
 	}
+	line := consumer.NewLine(a.broker.Conn)
 	for _, binding := range a.topology.Consumers() {
 		bound, err := consumer.Bind(ctx, consumer.Options{
-			JS: a.broker.JS, Stream: binding.Stream, Name: binding.Config.Name, Slots: a.slots(binding),
+			Line: line,
+			JS:   a.broker.JS, Stream: binding.Stream, Name: binding.Config.Name, Slots: a.slots(binding),
 			PullExpiry: a.Config.Consumer.PullExpiry, AckTimeout: a.Config.NATS.RequestTimeout,
 			Handler: handler, OnEvent: a.consumerEvent, Capacity: a.capacity(callers, binding),
 		})

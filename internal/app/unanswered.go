@@ -18,7 +18,8 @@ func unanswered(err error) error {
 		return err
 	}
 	return fmt.Errorf("the broker is connected but did not answer in time: it may be busy, restarting or without a leader, or this user may not "+
-		"publish to the subject: try again, and run `worker check` if it stays: %w", fault.Because("app: start", fault.Unavailable, fault.BrokerUnreachable, err))
+		"publish to the subject: try again, and run `worker check` if it stays: %w",
+		fault.Because("app: start", fault.Unavailable, fault.BrokerUnreachable, err))
 }
 
 func isUnanswered(err error) bool {

@@ -196,7 +196,9 @@ func (c *Consumer) pull(slots int, messages chan<- jetstream.Msg) (int, error) {
 
 // explain adds to the error of a pull that a right was missing meanwhile: the server tells that aside, and the pull is only not answered.
 func (c *Consumer) explain(err, before error) error {
-	if now := c.JS.Conn().LastError(); err != nil && now != before && errors.Is(now, nats.ErrPermissionViolation) { //nolint:errorlint // It is whether it is the same one.
+	now := c.JS.Conn().LastError()
+	news := now != before //nolint:errorlint // The question is whether it is the same one.
+	if err != nil && news && errors.Is(now, nats.ErrPermissionViolation) {
 		return fmt.Errorf("%w: %w", nats.ErrPermissionViolation, err)
 	}
 	return err

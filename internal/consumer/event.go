@@ -21,8 +21,8 @@ const (
 	PullFailed What = "pull_failed"
 	// Gone is a durable consumer that does not exist any more. The consumer goes on trying.
 	Gone What = "gone"
-	// Left is a connection that was given up for one to the next server, because no consumer on it has got an answer for some seconds: its
-	// server may be cut off from its cluster.
+	// Left is a connection that was given up for one to the next server, because most consumers on it have got no answer for some seconds:
+	// its server may be cut off from its cluster.
 	Left What = "left"
 	// Stalled is a durable consumer that delivers nothing to anybody although messages wait and nothing is in their way. The consumer
 	// goes on trying, on a new connection. It is reported again for as long as it lasts.

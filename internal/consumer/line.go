@@ -19,7 +19,7 @@ const (
 	renewPause = 5 * time.Minute
 )
 
-// Line is what the consumers on one connection know together: whether anybody is served there. A server that is cut off from the rest of its
+// Line is what the consumers on one connection know together: whether most of them are served there. A server that is cut off from the rest of its
 // cluster keeps its connections and answers their pings, so that the client never leaves it, but no pull gets an answer. A Line leaves then.
 // It may be used by many goroutines.
 type Line struct {
@@ -105,15 +105,20 @@ func (s *seat) renews() {
 	s.line.leave(time.Now(), renewPause)
 }
 
-// serves tells whether some consumer got an answer lately, or may be about to. One that does not pull, because all its slots are taken or
-// its gate is closed, has no say.
+// serves tells whether at least as many consumers got an answer lately, or may be about to, as got none. One that does not pull, because all
+// its slots are taken or its gate is closed, has no say. A server that was cut off goes on for some seconds to serve those durable consumers
+// that it leads itself, but they are few; if it works, few have lost their leader at a time.
 func (l *Line) serves(now time.Time) bool {
+	served := 0
 	for _, s := range l.seats {
-		if s.since.IsZero() && (s.waits || now.Sub(s.worked) < cutOffPatience) {
-			return true
+		switch {
+		case !s.since.IsZero():
+			served--
+		case s.waits || now.Sub(s.worked) < cutOffPatience:
+			served++
 		}
 	}
-	return false
+	return served >= 0
 }
 
 // leave gives up the connection, unless the last one was given up within the pause. What was seen on it says nothing about the next one.

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -148,6 +147,24 @@ func TestServerIsLeftAllTheSame(t *testing.T) {
 	}
 }
 
+func TestServerThatServesOneOfThreeIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{servers: 3}
+		l := &Line{conn: n}
+		served, one, other := l.join(), l.join(), l.join()
+		var began time.Time
+		for began = time.Now(); n.left == 0; time.Sleep(pullPause) {
+			served.begins()
+			one.begins()
+			other.pullFor(firstPull)
+			one.fails(time.Now().Add(-firstPull))
+			served.works()
+		}
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+}
+
 func TestConsumersShareTheirPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -243,5 +260,5 @@ func TestConsumersHaveALineOfTheirOwn(t *testing.T) {
 	c := b.bind(b.options(func(context.Context, query.Delivery) decide.Settlement { return done }))
 	require.Same(t, b.JS.Conn(), c.Line.conn)
 	require.Equal(t, []*seat{c.seat}, c.Line.seats)
-	require.False(t, errors.Is(c.explain(jetstream.ErrNoHeartbeat, b.JS.Conn().LastError()), nats.ErrPermissionViolation))
+	require.NotErrorIs(t, c.explain(jetstream.ErrNoHeartbeat, b.JS.Conn().LastError()), nats.ErrPermissionViolation)
 }
