@@ -97,7 +97,7 @@ func TestConsumerEvents(t *testing.T) {
 	built.pull()
 	for what, unready := range map[consumer.What]bool{
 		consumer.PullFailed: true, consumer.Gone: true, consumer.Stalled: true, consumer.Paused: false, consumer.AckFailed: false,
-		consumer.HeartbeatFailed: false,
+		consumer.HeartbeatFailed: false, consumer.Left: false,
 	} {
 		built.consumerEvent(consumer.Event{Consumer: "S/c", What: what, Err: jetstream.ErrNoHeartbeat})
 		require.Equal(t, unready, built.Problems()["S/c"] == string(what), what)
@@ -121,7 +121,7 @@ func TestConsumerEvents(t *testing.T) {
 	require.NoError(t, built.Close(t.Context()))
 	built.brokerEvent(broker.Event{Kind: broker.EventClosed})
 	require.Empty(t, s.lines(`"msg":"broker"`), "a connection that we closed is no trouble")
-	require.Len(t, s.lines(`"msg":"consumer"`, `"consumer":"S/c"`, jetstream.ErrNoHeartbeat.Error()), 6)
+	require.Len(t, s.lines(`"msg":"consumer"`, `"consumer":"S/c"`, jetstream.ErrNoHeartbeat.Error()), 7)
 	require.Empty(t, s.lines(`"msg":"consumer"`, "nil"), "an event without an error tells none")
 	require.Len(t, s.lines(`"write":"store result"`, `"error":"context deadline exceeded"`), 1)
 }
