@@ -175,13 +175,13 @@ func TestASlowAccountDoesNotHoldAnother(t *testing.T) {
 func TestAnAccountThatIsDownDoesNotHoldAnother(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.share(config.Pace{Rate: config.Rate{Calls: 100, Per: time.Second}, Burst: 10})
+	s.share(config.Pace{Rate: config.Rate{Calls: 20, Per: time.Second}, Burst: 10})
 	s.Breaker = config.Breaker{MinCalls: 5, FailureRatio: 0.5, Window: 10 * time.Second, OpenFor: 2 * time.Second}
 	s.Lanes.Interactive.Slots, s.Retry.Schedule.Max = 4, 10*time.Second // What is put off is not to come back all the time.
 	s.fail(t, slowFault(sandbox.KindStatus, "503"))
 	r := s.run(t)
 	r.ready(t)
-	const backlog, others = 500, 20 // More than there are slots.
+	const backlog, others = 100, 20 // More than the account may hold.
 	r.backlog(t, backlog, query.Interactive)
 	require.Eventually(t, func() bool { return r.breakerOpen(t) }, patience, 10*time.Millisecond)
 	require.NotEmpty(t, s.lines(`"account":"slow"`, `"breaker":"open"`))
@@ -196,7 +196,7 @@ func TestAnAccountThatIsDownDoesNotHoldAnother(t *testing.T) {
 	require.Empty(t, s.lines(`"account":"default"`, `"breaker"`))
 
 	s.fail(t)
-	require.Eventually(t, func() bool { return r.count(t, r.topology.Names().Results()) == backlog+others }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return r.count(t, r.topology.Names().Results()) == backlog+others }, 3*patience, 50*time.Millisecond)
 	require.Zero(t, r.count(t, r.topology.Names().Dead()))
 	unasked := 0
 	for i := range backlog / 5 {
