@@ -96,7 +96,9 @@ func prepareWorker(ctx context.Context, stop context.CancelFunc, js jetstream.Je
 	c.NATS.URL, c.Cards.KeysDir, c.Admin.Listen = config.URL(o.nats), keys, "127.0.0.1:0"
 	c.Lanes.Interactive.Slots = o.concurrency
 	c.Providers.EasyPay.BaseURL = config.URL(o.stub)
-	c.Providers.EasyPay.Pace = config.Pace{Rate: config.Rate{Calls: 1_000_000, Per: time.Second}, Burst: o.concurrency}
+	// A pace that nobody meets, with room for all that is late, and no limit of what is under way but the slots.
+	c.Providers.EasyPay.Pace = config.Pace{Rate: config.Rate{Calls: 100_000, Per: time.Second}, Burst: 100_000}
+	c.Providers.EasyPay.Concurrency = config.Concurrency{Min: 1}
 	log, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err

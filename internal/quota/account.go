@@ -122,6 +122,9 @@ func (a *account) grant(tick time.Duration) time.Duration {
 		}
 		a.give(next)
 	}
+	if a.waiting.length > 0 {
+		wake(a.lease) // Somebody who came later may have had the slot that was leased for one who still waits.
+	}
 	return forever
 }
 
