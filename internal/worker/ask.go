@@ -39,14 +39,10 @@ func (w *Worker) Ask(ctx context.Context, delivery query.Delivery, until time.Ti
 func (w *Worker) storeReply(ctx context.Context, c *work, verdict decide.Verdict) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
 	defer cancel()
-	if err := w.store(ctx, c, verdict); err != nil || c.result != nil {
-		return err
-	}
-	result, err := w.Results.Result(ctx, c.query) // Somebody was first.
-	if err == nil && result == nil {
+	err := w.store(ctx, c, verdict)
+	if err == nil && c.result == nil {
 		return fault.New("read result", fault.Interrupted, fault.NotStored)
 	}
-	c.result = result
 	return err
 }
 

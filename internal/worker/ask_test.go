@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,6 +120,28 @@ func TestAskOfAStoppingWorkerIsForgotten(t *testing.T) {
 	require.Nil(t, event)
 	require.Equal(t, fault.Interrupted, fault.KindOf(err))
 	require.Empty(t, b.store.order, "nothing is stored of it")
+}
+
+func TestAskDoesNotWaitForACopyForEver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	synctest.Test(t, func(t *testing.T) {
+		answer := b.call
+		b.call = func(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+			time.Sleep(time.Minute)
+			return answer(ctx, q, details)
+		}
+		var queued sync.WaitGroup
+		queued.Go(func() { require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1"))) })
+		synctest.Wait()
+		began := time.Now()
+		event, err := b.Ask(t.Context(), b.easyPay("1"), inTime())
+		require.Nil(t, event)
+		require.Equal(t, fault.Interrupted, fault.KindOf(err))
+		require.Equal(t, 3*time.Second, time.Since(began))
+		queued.Wait()
+		require.Equal(t, query.Completed, b.store.statuses[keyOf("1")], "the copy in the queue gets its answer")
+	})
 }
 
 func TestAskThatLosesTheRaceRepliesWithTheWinner(t *testing.T) {

@@ -14,8 +14,14 @@ type copies struct {
 	inside map[string]chan struct{}
 }
 
-// enter waits until no other copy is in. It fails only when ctx ends.
+// enter waits until no other copy is in. It fails only when ctx ends, or when an asker waits no longer: then the other copy goes on, and its
+// result is there to be looked up.
 func (c *copies) enter(ctx context.Context, work *work) error {
+	if work.direct {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadline(ctx, work.until)
+		defer stop()
+	}
 	for {
 		left, free := c.tryEnter(work.query.Key())
 		if free {
