@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"discountquery.example/worker/internal/fault"
@@ -113,11 +114,11 @@ func (l *leaser) attempt(ctx context.Context, n int) time.Duration {
 		}
 	}
 	server, known := l.fleet.clock.span(l.fleet.now())
-	t := terms{Settings: settings, now: server.late, reach: 2 * l.trip.high(), vague: server.width() + timerLateness}
+	t := terms{Settings: settings, now: server.late, reach: l.reach(), vague: server.width() + timerLateness}
 	if !known || t.vague > t.slack() && l.fleet.now()-l.checked > 2*refresh {
 		return l.learn(ctx)
 	}
-	horizon := min(2*(l.length+calmAhead), maxAhead)
+	horizon := max(min(2*(l.length+calmAhead), maxAhead), t.reach)
 	if early := l.state.start(t).Sub(server.late) - horizon; early > 0 && !l.state.Renewed {
 		l.fresh, l.wanting = false, false
 		l.free(server.tick(l.state.Next))
@@ -131,6 +132,10 @@ func (l *leaser) attempt(ctx context.Context, n int) time.Duration {
 	l.take(granted, server)
 	return l.check(ctx)
 }
+
+// reach is how long it takes until slots that are asked for now are in hand. It is bounded, because a process that was stopped in the middle of a
+// call of the store takes that for a slow store: it would ask for slots so far ahead that it got none.
+func (l *leaser) reach() time.Duration { return min(2*l.trip.high(), maxAhead) }
 
 func (l *leaser) settings() Settings {
 	l.account.mu.Lock()
@@ -271,7 +276,7 @@ func (l *leaser) failed(err error) time.Duration {
 		if l.conflicts > 1 {
 			l.length = min(longest, l.length*3/2)
 		}
-		return jittered(l.trip.mean << min(l.conflicts, 3))
+		return jittered(l.trip.usual() << min(l.conflicts, 3))
 	}
 	a := l.account
 	a.mu.Lock()
@@ -293,20 +298,42 @@ func trouble(op string, err error) error {
 	return fault.Because(op, fault.Unavailable, code, err)
 }
 
-// estimate follows a duration and how much it varies.
+// estimate follows a duration by its last samples. The largest of them counts for nothing: a process that was stopped in the middle of one is
+// not slow ever after.
 type estimate struct {
-	mean, deviation time.Duration
-	known           bool
+	samples [16]time.Duration
+	n       int
 }
 
 func (e *estimate) add(d time.Duration) {
-	if !e.known {
-		e.mean, e.deviation, e.known = d, d/2, true
-		return
-	}
-	e.deviation += ((d - e.mean).Abs() - e.deviation) / 4
-	e.mean += (d - e.mean) / 8
+	e.samples[e.n%len(e.samples)] = d
+	e.n++
 }
 
-// high returns what is rarely exceeded.
-func (e *estimate) high() time.Duration { return e.mean + 4*e.deviation }
+// sorted returns the samples that count, the smallest first.
+func (e *estimate) sorted() []time.Duration {
+	samples := slices.Sorted(slices.Values(e.samples[:min(e.n, len(e.samples))]))
+	return samples[:max(len(samples)-1, min(1, len(samples)))]
+}
+
+// usual returns the median, 0 if nothing is known.
+func (e *estimate) usual() time.Duration {
+	if e.n == 0 {
+		return 0
+	}
+	samples := e.sorted()
+	return samples[len(samples)/2]
+}
+
+// high returns what is rarely exceeded, 0 if nothing is known. A few samples say little of that.
+func (e *estimate) high() time.Duration {
+	if e.n == 0 {
+		return 0
+	}
+	samples := e.sorted()
+	largest := samples[len(samples)-1]
+	if len(samples) < 4 {
+		return 3 * largest
+	}
+	return largest + largest/4
+}
