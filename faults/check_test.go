@@ -91,9 +91,12 @@ func (s *site) quiesce(t *testing.T, within time.Duration) string {
 	defer cancel()
 	left := "unknown"
 	for ctx.Err() == nil {
-		left = s.underWay(ctx)
-		if left == "" {
+		now := s.underWay(ctx)
+		if now == "" {
 			return ""
+		}
+		if ctx.Err() == nil {
+			left = now // A look that the end of the time cut short says nothing.
 		}
 		pause(ctx, 50*time.Millisecond)
 	}

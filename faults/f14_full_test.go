@@ -59,7 +59,7 @@ func TestF14DiskLimit(t *testing.T) {
 	for _, bucket := range []string{"KV_discount_pace", "KV_discount_replays", "KV_discount_answers"} {
 		s.limit(t, bucket, 64<<10)
 	}
-	for _, name := range []string{queriesStream, resultsStream, deadStream, "DISCOUNT_ADVISORIES"} {
+	for _, name := range []string{queriesStream, resultsStream, deadStream, "DISCOUNT_ADVISORIES", "DISCOUNT_AUDIT"} {
 		s.limit(t, name, -1)
 	}
 	only := s.brokers[0]

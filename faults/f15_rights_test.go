@@ -29,6 +29,10 @@ var rights = map[string]struct {
 	"account":   {publish: "$JS.API.INFO"},
 	"pace":      {publish: "$KV.discount_pace.>"},
 	"read pace": {publish: "$JS.API.DIRECT.GET.>"},
+	"controls":  {publish: "$JS.API.CONSUMER.CREATE.KV_discount_pace.>"},
+	"unwatch":   {publish: "$JS.API.CONSUMER.DELETE.KV_discount_pace.>"},
+	"flow":      {publish: "$JS.FC.>"},
+	"answers":   {publish: "$KV.discount_answers.>"},
 	"inbox":     {subscribe: "_INBOX.>"},
 }
 
@@ -36,7 +40,7 @@ var rights = map[string]struct {
 // and go on when it gets the right back.
 func TestF15Revoked(t *testing.T) {
 	t.Parallel()
-	for _, revoked := range []string{"results", "pulls", "acks", "dead", "retries"} {
+	for _, revoked := range []string{"results", "pulls", "acks", "dead", "retries", "pace"} {
 		t.Run(revoked, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, siteOptions{
