@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/query"
 )
 
 // frozenStore is a store as a process sees it that is stopped in the middle of a call: the answer is there, and is noticed late.
@@ -71,4 +73,28 @@ func (r *replica) uses(account Account) float64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.use.rate(tick)
+}
+
+// TestStoreThatCameBackIsNoticedByNobodyWaiting takes the store away until the only one who waits has given up. Nothing is pulled meanwhile, and
+// nobody comes to wait: the replica has to find out by itself that the store is back.
+func TestStoreThatCameBackIsNoticedByNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(Settings{Ceiling: 10, Burst: 1}, 5).settled()
+		r := w.add()
+		time.Sleep(time.Second)
+		w.store.setAway(true)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		require.Error(t, r.Wait(ctx, &query.Query{Provider: query.EasyPay, Lane: query.Bulk}))
+		require.Zero(t, r.Capacity(query.EasyPay, query.Bulk))
+		require.Equal(t, forever, r.Delay(easy, Ask))
+		time.Sleep(10 * time.Second)
+		require.Zero(t, r.Capacity(query.EasyPay, query.Bulk))
+		w.store.setAway(false)
+		time.Sleep(2 * time.Second)
+		require.Positive(t, r.Capacity(query.EasyPay, query.Bulk))
+		require.Less(t, r.Delay(easy, Ask), time.Second)
+		w.end()
+	})
 }

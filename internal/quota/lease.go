@@ -63,6 +63,9 @@ func (l *leaser) run(ctx context.Context) {
 		n, at := l.want()
 		if n == 0 {
 			l.wanting = false
+			if l.silent {
+				at = l.look(ctx, at)
+			}
 			l.fleet.await(ctx, at, l.account.lease)
 			continue
 		}
@@ -73,6 +76,22 @@ func (l *leaser) run(ctx context.Context) {
 			l.fleet.await(ctx, l.fleet.now()+pause, nil)
 		}
 	}
+}
+
+// look tries whether the store is back, although nobody needs a slot now: as long as it counts as away, nothing is pulled, so that nobody would
+// ever come to wait. It returns when there is more to do: at the tick given if the store is back.
+func (l *leaser) look(ctx context.Context, at time.Duration) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := l.read(ctx, l.settings()); err != nil {
+		return min(at, l.fleet.now()+l.failed(err))
+	}
+	free := l.fleet.now()
+	if server, known := l.fleet.clock.span(free); known {
+		free = server.tick(l.state.Next)
+	}
+	l.free(free)
+	return at
 }
 
 // want returns how many slots could be used now, or if none, when to look again.
