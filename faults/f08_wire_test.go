@@ -17,13 +17,13 @@ import (
 func TestF08AnswerLost(t *testing.T) {
 	t.Parallel()
 	for name, rule := range map[string]proxy.Rule{
-		"result, connection reset":   {Kind: proxy.Replied, Prefix: "discount.result.", Every: 4},
-		"result, answer lost":        {Kind: proxy.Replied, Prefix: "discount.result.", Every: 6, Drop: true},
+		"result, connection reset":   {Kind: proxy.Replied, Prefix: "discount.result.", Every: 3},
+		"result, answer lost":        {Kind: proxy.Replied, Prefix: "discount.result.", Every: 3, Drop: true},
 		"dead letter and retry":      {Kind: proxy.Replied, Prefix: "discount.", Every: 3},
-		"ack, connection reset":      {Kind: proxy.Settled, Every: 5, Offset: 1 << 20},
-		"ack, before it left":        {Kind: proxy.Settled, Every: 5},
-		"confirmation of the ack":    {Kind: proxy.Replied, Prefix: "$JS.ACK.", Every: 5},
-		"delivery, connection reset": {Kind: proxy.Delivered, Every: 5},
+		"ack, connection reset":      {Kind: proxy.Settled, Every: 3, Offset: 1 << 20},
+		"ack, before it left":        {Kind: proxy.Settled, Every: 3},
+		"confirmation of the ack":    {Kind: proxy.Replied, Prefix: "$JS.ACK.", Every: 3},
+		"delivery, connection reset": {Kind: proxy.Delivered, Every: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,7 +16,7 @@ import (
 
 // TestMutants runs tests of this package against workers that are broken on purpose, to show that these tests find it. Each must fail, and
 // for the right reason. Without a fault the same tests must pass.
-func TestMutants(t *testing.T) { //nolint:tparallel // One after the other: each builds a worker, and has tests that run at once.
+func TestMutants(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		// tag builds the worker with its fault, run says which test has to find it.
@@ -48,6 +48,7 @@ func TestMutants(t *testing.T) { //nolint:tparallel // One after the other: each
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			output, err := runAgainst(t, test.tag, test.run)
 			t.Logf("%s: %s", name, time.Since(began).Round(100*time.Millisecond))
