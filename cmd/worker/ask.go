@@ -30,6 +30,7 @@ type askFlags struct {
 	ID      string        `help:"CloudEvents id of the query; random by default."`
 	Lane    string        `default:"interactive" enum:"interactive,bulk" help:"Lane: interactive or bulk."`
 	Order   string        `help:"Order id, echoed in the result as correlationid."`
+	Trace   string        `name:"traceparent" placeholder:"CONTEXT" help:"W3C trace context of whoever asks, with which the worker's spans go on."`
 	Timeout time.Duration `default:"10s" help:"How long to wait; also the query's deadline."`
 	MaxAge  time.Duration `default:"-1s" placeholder:"DURATION" help:"Take an answer to the same question that is not older, such as 30s."`
 	Direct  bool          `help:"Send a request and wait for the reply, beside the queue; before all others, but not kept if no worker takes it."`
@@ -119,6 +120,7 @@ func (f askFlags) ask(t *terminal, question client.Question, publicKey string) e
 	}
 	defer closeBroker(t, connected)
 	question.Source, question.ID, question.Lane, question.Correlation = f.Source, f.ID, query.Lane(f.Lane), f.Order
+	question.TraceParent = f.Trace
 	ctx, cancel := context.WithTimeout(t.ctx, f.Timeout)
 	defer cancel()
 	question.Expires = time.Now().Add(f.Timeout)

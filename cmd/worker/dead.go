@@ -26,6 +26,7 @@ type deadCommand struct {
 	Batches deadBatchesCommand `cmd:"" help:"List replays and how far they are."`
 	Drop    deadDropCommand    `cmd:"" help:"Delete dead letters for good; without --apply, only say which."`
 	Export  deadExportCommand  `cmd:"" help:"Write dead letters as lines of JSON, sealed as they are."`
+	Reseal  deadResealCommand  `cmd:"" help:"Seal dead letters to the newest key, before an older one is destroyed."`
 }
 
 // deadFilter picks dead letters.

@@ -272,7 +272,7 @@ func TestEditAtTheTerminal(t *testing.T) {
 
 func TestDeadCommandsHaveExamples(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"dead ls", "dead groups", "dead show", "dead replay", "dead batches", "dead drop", "dead export"} {
+	for _, words := range []string{"dead ls", "dead groups", "dead show", "dead replay", "dead batches", "dead drop", "dead export", "dead reseal"} {
 		t.Run(words, func(t *testing.T) {
 			t.Parallel()
 			got := command(t, "", append(strings.Fields(words), "--help")...)

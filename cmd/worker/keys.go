@@ -11,9 +11,12 @@ import (
 	"discountquery.example/worker/internal/strict"
 )
 
-// keysCommand makes keys.
+// keysCommand makes keys and shows them.
 type keysCommand struct {
-	New newKeysCommand `cmd:"" help:"Make a key pair for sealed card data and a key for fingerprints."`
+	New    newKeysCommand    `cmd:"" help:"Make a key pair for sealed card data and a key for fingerprints."`
+	Ls     lsKeysCommand     `cmd:"" help:"List the workers' keys: which one seals, which take over when."`
+	Public publicKeysCommand `cmd:"" help:"Print the public keys for publishers as a JWK Set, the one to seal to first."`
+	Rotate rotateKeysCommand `cmd:"" help:"Make a new key pair that takes over in a while, and say what to do next."`
 }
 
 // newKeysCommand makes a new key pair and fingerprint key.
@@ -45,7 +48,10 @@ func (c *newKeysCommand) Run(t *terminal) error {
 
 // sealCommand seals card data.
 type sealCommand struct {
-	PublicKey string `required:"" placeholder:"FILE" help:"The worker's public key (JWK)."`
+	configFlag
+
+	PublicKey string `xor:"key" required:"" placeholder:"FILE" help:"The worker's public key (JWK)."`
+	FromNATS  bool   `name:"from-nats" xor:"key" required:"" help:"Get the key to use now from the workers, over NATS."`
 	Source    string `required:"" help:"CloudEvents source of the query that will carry it."`
 	ID        string `required:"" help:"CloudEvents id of the query that will carry it."`
 }
@@ -56,7 +62,20 @@ func (sealCommand) Help() string {
 JWE), which is the "data" member of a query for unionpay. It is bound to that query's id and source.
 
 Example:
-  worker seal --public-key keys/20260102-030405-0a1b2c3d.public.jwk --source urn:shop:checkout --id order-42 < card.json`
+  worker seal --public-key keys/20260102-030405-0a1b2c3d.public.jwk --source urn:shop:checkout --id order-42 < card.json
+  worker seal --from-nats -c shop.yaml --source urn:shop:checkout --id order-42 < card.json`
+}
+
+// sealer returns the sealer to the key in the file, or to the one that the workers say.
+func (c *sealCommand) sealer(t *terminal) (*card.Sealer, error) {
+	if !c.FromNATS {
+		return card.LoadSealer(c.PublicKey)
+	}
+	set, err := fetchKeys(t, c.configFlag)
+	if err != nil {
+		return nil, err
+	}
+	return card.ReadSet(set)
 }
 
 // maxSealInput bounds the input of seal in bytes.
@@ -64,7 +83,7 @@ const maxSealInput = 4 << 10
 
 // Run seals the data on standard input.
 func (c *sealCommand) Run(t *terminal) error {
-	sealer, err := card.LoadSealer(c.PublicKey)
+	sealer, err := c.sealer(t)
 	if err != nil {
 		return err
 	}

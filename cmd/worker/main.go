@@ -54,9 +54,11 @@ type cli struct {
 	Check   checkCommand   `cmd:"" help:"Check configuration, keys, broker and upstreams, and say what to do about each problem."`
 	Ask     askCommand     `cmd:"" help:"Publish one query and wait for its result."`
 	Result  resultCommand  `cmd:"" help:"Read the stored result of a query."`
+	Top     topCommand     `cmd:"" help:"Show how everything is now, and go on showing it."`
+	Tail    tailCommand    `cmd:"" help:"Follow results and dead letters."`
 	Dead    deadCommand    `cmd:"" help:"See what died, have it asked again, drop it."`
 	Seal    sealCommand    `cmd:"" help:"Seal card data from standard input for a query."`
-	Keys    keysCommand    `cmd:"" help:"Make keys."`
+	Keys    keysCommand    `cmd:"" help:"Make keys, show them, rotate them."`
 	Sandbox sandboxCommand `cmd:"" help:"Run the two simulated upstreams alone."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

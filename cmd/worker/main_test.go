@@ -131,7 +131,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{
 		"run", "demo", "setup", "pace show", "pace set", "pace pause", "pace resume", "pace reset", "check", "ask easypay", "ask unionpay",
-		"result", "seal", "keys new", "sandbox", "version",
+		"result", "seal", "keys new", "keys ls", "keys public", "keys rotate", "sandbox", "version",
 	} {
 		t.Run(words, func(t *testing.T) {
 			t.Parallel()

@@ -51,11 +51,17 @@ func (b *safeBuffer) String() string {
 // start starts this test binary as the named process.
 func start(t *testing.T, as, dir string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, as, dir, args...)
+}
+
+// startWith is start with more variables.
+func startWith(t *testing.T, variables []string, as, dir string, args ...string) *process {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	p := &process{cmd: exec.Command(self, args...), output: &safeBuffer{}, done: make(chan error, 1)}
 	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), asProcess+"="+as)
+	p.cmd.Env = append(append(os.Environ(), asProcess+"="+as), variables...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	require.NoError(t, p.cmd.Start())
 	go func() { p.done <- p.cmd.Wait() }()

@@ -15,9 +15,11 @@ type runCommand struct {
 func (runCommand) Help() string {
 	return `With an empty nats.url the worker starts its own NATS server, with its store in data_dir.
 The first SIGTERM or Ctrl-C finishes what is under way; a second one ends the process at once.
+Traces are exported where OTEL_EXPORTER_OTLP_ENDPOINT says, if it is set, and the other OTEL_ variables hold.
 
 Example:
-  worker run -c worker.yaml`
+  worker run -c worker.yaml
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 worker run -c worker.yaml`
 }
 
 // Run runs the service until a signal comes.
@@ -26,7 +28,11 @@ func (c *runCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	service, err := app.New(t.ctx, app.Options{Config: settings, Build: buildVersion(), Log: t.stderr})
+	traces, err := tracing(t.environ)
+	if err != nil {
+		return err
+	}
+	service, err := app.New(t.ctx, app.Options{Config: settings, Build: buildVersion(), Log: t.stderr, Tracing: traces})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ type account struct {
 	connections int
 	concurrency config.Concurrency
 	tls         config.TLS
+	// keyFiles are the files that provider reads.
+	keyFiles []string
 }
 
 // accounts returns all accounts of the enabled providers, the default account of each first.
@@ -46,8 +48,8 @@ func accounts(c config.Providers) []account {
 			own := c.UnionPay.Account(name)
 			all = append(all, account{
 				Account:  quota.Account{Provider: query.UnionPay, Name: name},
-				provider: func() (upstream.Provider, error) { return NewUnionPay(own) },
-				pace:     own.Pace, timeout: own.Timeout, connections: own.MaxConnections, tls: own.TLS,
+				provider: func() (upstream.Provider, error) { return NewUnionPay(own) }, keyFiles: unionPayFiles(own),
+				pace: own.Pace, timeout: own.Timeout, connections: own.MaxConnections, tls: own.TLS,
 				concurrency: own.Concurrency,
 			})
 		}

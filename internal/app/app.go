@@ -21,10 +21,12 @@ import (
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/consumer"
+	"discountquery.example/worker/internal/keywatch"
 	"discountquery.example/worker/internal/publish"
 	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/sweeper"
 	"discountquery.example/worker/internal/telemetry"
+	"discountquery.example/worker/internal/trace"
 	"discountquery.example/worker/internal/worker"
 )
 
@@ -36,6 +38,8 @@ type Options struct {
 	Build string
 	// Log is where log lines go.
 	Log io.Writer
+	// Tracing says whether and how spans are exported. Its zero value exports none.
+	Tracing Tracing
 }
 
 // App is a worker that was built and can run once.
@@ -45,6 +49,7 @@ type App struct {
 	lifecycle lifecycle
 	log       *zap.Logger
 	metrics   *telemetry.Metrics
+	tracer    *trace.Tracer
 	health    *telemetry.Health
 	subjects  query.Subjects
 	topology  broker.Topology
@@ -52,6 +57,10 @@ type App struct {
 	consumers []*consumer.Consumer
 	sweeper   *sweeper.Sweeper
 	pace      pace
+	gauges    *gauges
+	ring      *card.Ring
+	keys      *keywatch.Watcher
+	keysSeen  *telemetry.KeyMetrics
 	asks      *ask.Service
 	denial    *time.Timer
 	admin     net.Listener
@@ -71,6 +80,8 @@ func New(ctx context.Context, options Options) (*App, error) {
 		run  func(context.Context) error
 	}{
 		{"log", a.startLog},
+		{"keys", a.startKeys},
+		{"traces", a.startTraces},
 		{"admin listener", a.listenAdmin},
 		{"broker", a.connectBroker},
 		{"consumers", a.buildConsumers},
@@ -124,6 +135,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	running.Go(func() { a.serveAsks(ctx, work) })
 	running.Go(func() { a.sweeper.Run(ctx) })
+	running.Go(func() { a.gauges.run(ctx) })
+	running.Go(func() { a.keys.Run(ctx) })
 	stopPace := a.keepPace(ctx)
 	running.Wait()
 	stopPace()
@@ -161,6 +174,7 @@ func (a *App) startLog(context.Context) error {
 		a.metrics.ExpectBroker(string(kind))
 	}
 	a.health = telemetry.NewHealth("worker", "broker")
+	a.metrics.Readiness(a.health)
 	return nil
 }
 
@@ -221,6 +235,7 @@ func (a *App) buildConsumers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.gauges = a.newGauges(callers)
 	handler, err := a.buildWorker(ctx, callers)
 	if err != nil {
 		return err
@@ -244,6 +259,7 @@ func (a *App) buildConsumers(ctx context.Context) error {
 		a.metrics.ExpectConsumer(part, consumerEvents()...)
 		a.health.Unready(part, "starting") // Until its first pull has worked.
 	}
+	a.showSlots()
 	return nil
 }
 
@@ -278,7 +294,7 @@ func (a *App) slots(binding broker.Binding) int {
 const leastSlots = 4
 
 func (a *App) buildWorker(ctx context.Context, callers callers) (*worker.Worker, error) {
-	ring, err := card.LoadRing(a.Config.Cards.KeysDir)
+	ring, err := a.keepRing()
 	if err != nil {
 		return nil, err
 	}
@@ -302,8 +318,8 @@ func (a *App) buildWorker(ctx context.Context, callers callers) (*worker.Worker,
 		Decoder:  decoder,
 		Unsealer: &card.Unsealer{Ring: ring, AcceptPlain: a.Config.Cards.AcceptPlain, MaxSealed: int(a.Config.Cards.MaxSealedBytes)},
 		Policies: policies(a.Config), Caller: cache, Results: publisher, Aside: publisher,
-		Observer: telemetry.NewRecorder(a.log, a.metrics), Build: a.Build,
+		Observer: observed{telemetry.NewRecorder(a.log, a.metrics), a.gauges.holding}, Tracer: a.tracer, Build: a.Build,
 	})
-	a.asks = a.newAsks(decoder, handler, publisher)
+	a.asks = a.newAsks(decoder, handler, publisher, callers)
 	return handler, nil
 }

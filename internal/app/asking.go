@@ -13,18 +13,21 @@ import (
 )
 
 // newAsks returns the service that answers queries and lookups on the reply subject.
-func (a *App) newAsks(decoder *query.Decoder, handler *worker.Worker, publisher *publish.Publisher) *ask.Service {
+func (a *App) newAsks(decoder *query.Decoder, handler *worker.Worker, publisher *publish.Publisher, callers callers) *ask.Service {
 	var providers []query.Provider
 	for _, name := range a.Config.Providers.Enabled() {
 		providers = append(providers, query.Provider(name))
 		a.metrics.ExpectReplies("ask-"+name, replyCodes()...)
 	}
 	a.metrics.ExpectReplies("lookup", replyCodes()...)
+	a.metrics.ExpectReplies("keys", replyCodes()...)
 	a.health.Unready("requests", "starting")
 	return ask.New(ask.Options{
 		Conn: a.broker.Conn, Subjects: a.subjects, Decoder: decoder, Asker: handler, Results: publisher, Providers: providers, Build: a.Build,
 		Slots: a.Config.Ask.Slots, Patience: a.Config.Ask.Timeout, MaxPatience: a.Config.Ask.MaxTimeout,
 		MaxBytes: int(a.Config.Streams.Queries.MaxMsgSize), InboxPrefix: a.Config.Ask.InboxPrefix, Delay: a.delay,
+		Keys:      a.publicKeys,
+		State:     func() ask.Replica { return a.replica(callers) },
 		OnServing: func() { a.health.Ready("requests") },
 		OnReply:   func(reply ask.Reply) { a.metrics.Replied(reply.Endpoint, string(reply.Code), reply.Took) },
 	})

@@ -50,6 +50,7 @@ func OpenDeadLetters(ctx context.Context, c config.Config, options DeadLettersOp
 		JS: connected.JS, Names: names, Subjects: subjects, Ring: ring, Actor: options.Actor, Why: options.Why,
 		Replayer: &publish.Replayer{JS: connected.JS, Subjects: subjects, Stream: names.Retries(), Timeout: c.NATS.RequestTimeout},
 		Auditor:  &publish.Auditor{JS: connected.JS, Subjects: subjects, Stream: names.Audit(), Timeout: c.NATS.RequestTimeout},
+		Resealer: &publish.Resealer{JS: connected.JS, Subjects: subjects, Stream: names.Dead(), Timeout: c.NATS.RequestTimeout},
 		Timeout:  c.NATS.RequestTimeout, Patience: brokerPatience,
 	})
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 func (a *App) brokerEvent(event broker.Event) {
-	if a.leaving.Load() {
-		return // That a connection which we close is closed is no news.
+	if a.leaving.Load() || a.onlyFigures(event) {
+		return // That a connection which we close is closed is no news, and who reads the figures tells of them.
 	}
 	a.metrics.BrokerEvent(string(event.Kind))
 	fields := []zap.Field{zap.String("event", string(event.Kind)), zap.String("subject", event.Subject), zap.String("server", event.Server)}
@@ -51,7 +51,8 @@ func (a *App) forgetDenialLater() {
 // consumerEvents returns what a pull loop can report.
 func consumerEvents() []string {
 	return []string{
-		string(consumer.Pulling), string(consumer.PullFailed), string(consumer.Gone), string(consumer.Left), string(consumer.Stalled),
+		string(consumer.Pulling), string(consumer.Resting), string(consumer.PullFailed), string(consumer.Gone), string(consumer.Left),
+		string(consumer.Stalled),
 		string(consumer.Paused), string(consumer.AckFailed), string(consumer.HeartbeatFailed),
 	}
 }
@@ -63,7 +64,7 @@ func (a *App) consumerEvent(event consumer.Event) {
 		fields = append(fields, brokerError(event.Err))
 	}
 	switch event.What {
-	case consumer.Pulling:
+	case consumer.Pulling, consumer.Resting:
 		if a.health.Ready(event.Consumer) {
 			a.log.Info("consumer", fields...)
 		}

@@ -17,6 +17,7 @@ import (
 	"discountquery.example/worker/internal/consumer"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/quota"
 )
 
 func TestConsumerThatIsDeletedIsTold(t *testing.T) {
@@ -106,7 +107,8 @@ func TestConsumerEvents(t *testing.T) {
 	}
 	built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Stalled})
 	require.Equal(t, "stalled", built.Problems()["S/c"])
-	built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Pulling})
+	built.consumerEvent(consumer.Event{Consumer: "S/c", What: consumer.Resting})
+	require.Empty(t, built.Problems(), "what may not pull yet is as ready as it can be")
 	families, err := built.metrics.Registry().Gather()
 	require.NoError(t, err)
 	for _, family := range families {
@@ -229,4 +231,18 @@ func TestSlotsAndPolicies(t *testing.T) {
 	require.Equal(t, c.Retry.Schedule.First, rules[query.Bulk].FirstRetry)
 	require.Equal(t, c.Retry.Schedule.Max, rules[query.Interactive].MaxRetry)
 	require.InDelta(t, 5.0/60, perSecond(config.Rate{Calls: 5, Per: time.Minute}), 1e-12)
+}
+
+// TestStartDuringAPauseIsReady starts a worker while its only account is paused: a fleet must be able to be rolled then.
+func TestStartDuringAPauseIsReady(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.Providers.UnionPay.Enabled = false
+	server := s.on(t, brokertest.New)
+	names := server.Topology.Names()
+	s.hold(t, quota.Account{Provider: query.EasyPay, Name: defaultAccount}, &names, server.JS)
+	r := s.run(t)
+	r.ready(t)
+	page, _ := r.scrape(t)
+	require.Contains(t, page, `event="resting"} 1`)
 }

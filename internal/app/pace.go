@@ -60,10 +60,19 @@ func OpenPace(ctx context.Context, c config.Config) (*Pace, error) {
 	if err != nil {
 		return nil, err
 	}
+	pace, err := newPaceControl(ctx, c, connected)
+	if err != nil {
+		return nil, errors.Join(err, connected.Close(ctx))
+	}
+	return pace, nil
+}
+
+// newPaceControl returns the pace on a connection.
+func newPaceControl(ctx context.Context, c config.Config, connected *Broker) (*Pace, error) {
 	topology := Topology(c)
 	bucket, err := connected.JS.KeyValue(ctx, topology.Names().PaceBucket())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open bucket %s: %w", topology.Names().PaceBucket(), err), connected.Close(ctx))
+		return nil, fmt.Errorf("open bucket %s: %w", topology.Names().PaceBucket(), err)
 	}
 	return &Pace{
 		broker: connected, store: quota.NewKV(bucket), accounts: paceSettings(c),

@@ -66,6 +66,8 @@ func classOf(q *query.Query) quota.Class {
 // paceChanged tells each change of the pace that this worker hears of.
 func (a *App) paceChanged(change quota.Change) {
 	a.metrics.PaceChanged(change.Account.Provider, change.Account.Name, string(change.Why), change.To)
+	ceiling, held := a.gauges.takes.hear(change), change.Control
+	a.metrics.PaceControl(change.Account.Provider, change.Account.Name, ceiling, held.Paused, held.BlockedUntil)
 	fields := []zap.Field{
 		zap.String("account", accountName(change.Account)), zap.String("why", string(change.Why)),
 		zap.Float64("from_per_s", change.From), zap.Float64("to_per_s", change.To),

@@ -60,6 +60,7 @@ type site struct {
 	sandbox *sandbox.Sandbox
 	ring    *card.Ring
 	log     *safeBuffer
+	tracing Tracing
 }
 
 func newSite(t testing.TB) *site {
@@ -126,8 +127,14 @@ type running struct {
 // run builds and runs a worker, and stops it with the test unless the test did.
 func (s *site) run(t testing.TB) *running {
 	t.Helper()
-	built, err := New(t.Context(), Options{Config: s.Config, Build: "test", Log: s.log})
+	built, err := New(t.Context(), Options{Config: s.Config, Build: "test", Log: s.log, Tracing: s.tracing})
 	require.NoError(t, err)
+	return s.start(t, built)
+}
+
+// start runs a worker that was built before.
+func (s *site) start(t testing.TB, built *App) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{App: built, stop: stop, ended: make(chan error, 1)}
 	go func() { r.ended <- built.Run(ctx) }()

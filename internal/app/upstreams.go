@@ -12,6 +12,7 @@ import (
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/quota"
+	"discountquery.example/worker/internal/trace"
 	"discountquery.example/worker/internal/upstream"
 	"discountquery.example/worker/internal/upstream/easypay"
 	"discountquery.example/worker/internal/upstream/unionpay"
@@ -43,11 +44,11 @@ func (a *App) buildCallers(keeps upstream.Pacer) (callers, error) {
 }
 
 func (a *App) newClient(one account, keeps upstream.Pacer) (*upstream.Client, error) {
-	provider, err := one.provider()
+	provider, err := a.keepProvider(one)
 	if err != nil {
 		return nil, err
 	}
-	transport, err := upstream.NewTransport(transportOptions(a.Config.HTTP, one.connections, one.tls))
+	transport, err := a.keepTransport(transportOptions(a.Config.HTTP, one.connections, one.tls))
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +59,11 @@ func (a *App) newClient(one account, keeps upstream.Pacer) (*upstream.Client, er
 	}, func(to upstream.BreakerState) { a.breakerChanged(one.Account, to) })
 	return upstream.New(upstream.Options{
 		Breaker: breaker, Budget: upstream.NewBudget(a.Config.Retry.Share, a.Config.Retry.Reserve), Hold: a.hold(one), Concurrency: a.newConcurrency(one),
-		Name: one.Provider, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(one.timeout),
+		Name: one.Provider, Account: one.Name, Provider: provider, Transport: transport, AttemptTimeout: a.Config.HTTP.Timeout(one.timeout),
 		MaxResponse: int64(a.Config.HTTP.MaxResponseBytes), UserAgent: a.Config.HTTP.UserAgent, Pacer: keeps,
-		OnAttempt: func(provider query.Provider, took time.Duration, err error) {
+		OnAttempt: func(ctx context.Context, provider query.Provider, took time.Duration, err error) {
 			a.calls.Add(1)
-			a.metrics.Attempt(provider, one.Name, took, err)
+			a.metrics.Attempt(provider, one.Name, took, err, trace.ID(ctx))
 		},
 		Retry: upstream.RetryPolicy{
 			MaxAttempts: a.Config.Retry.MaxAttempts, Initial: a.Config.Retry.InitialInterval, MaxInterval: a.Config.Retry.MaxInterval,

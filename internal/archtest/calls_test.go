@@ -28,7 +28,7 @@ func duties() []duty {
 			calls: []string{"Ack", "AckSync", "DoubleAck", "Nak", "NakWithDelay", "Term", "TermWithReason"},
 		},
 		{
-			// ask sends replies, to inboxes and nowhere else.
+			// ask sends replies, to inboxes and nowhere else, and asks the replicas for their state.
 			name: "publishes", rooms: []string{"publish", "client", "broker", "ask"},
 			calls: []string{"PublishMsg", "PublishMsgAsync", "PublishAsync"},
 		},

@@ -54,10 +54,11 @@ func rooms() map[string]rule {
 		"query":             {may: []string{"fault", "schemas", "strict"}, never: []string{nats, netHTTP, zap, backoff, "os"}},
 		"card":              {may: []string{"fault", "strict"}, never: []string{nats, netHTTP, zap, backoff}},
 		"decide":            {may: []string{"fault", "query"}, onlyStandard: true, never: []string{"context", "net", "os", "io", "math/rand"}},
-		"worker":            {may: []string{"fault", "query", "card", "decide", "crashpoint", "mutant"}, never: []string{nats, netHTTP, zap, backoff}},
+		"trace":             {may: []string{"fault"}, never: []string{nats, netHTTP, zap, backoff, "os", "go.opentelemetry.io/otel/sdk"}},
+		"worker":            {may: []string{"fault", "query", "card", "decide", "crashpoint", "mutant", "trace"}, never: []string{nats, netHTTP, zap, backoff}},
 		"ask":               {may: []string{"fault", "query", "strict"}, never: []string{netHTTP, zap, backoff}},
 		"consumer":          {may: []string{"fault", "query", "decide", "crashpoint", "mutant"}, never: []string{netHTTP, backoff}},
-		"upstream":          {may: []string{"fault", "query", "card", "strict", "crashpoint"}, never: []string{nats, zap}},
+		"upstream":          {may: []string{"fault", "query", "card", "strict", "crashpoint", "trace"}, never: []string{nats, zap}},
 		"upstream/unionpay": provider,
 		"upstream/easypay":  provider,
 		"upstream/sandbox":  {never: []string{nats, zap, backoff}},
@@ -68,8 +69,12 @@ func rooms() map[string]rule {
 		"broker/brokertest": {may: []string{"broker"}},
 		"sweeper":           {may: []string{"fault", "query", "decide"}, never: []string{netHTTP, backoff}},
 		"deadletter":        {may: []string{"fault", "query", "card", "publish", "broker", "strict"}, never: []string{netHTTP, backoff}},
+		"gauge":             {may: []string{"fault", "broker"}, never: []string{netHTTP, zap, backoff}},
+		"tail":              {may: []string{"fault", "query", "broker"}, never: []string{netHTTP, zap, backoff, "os"}},
+		"top":               {may: []string{"fault", "query", "ask", "gauge", "tail"}, never: []string{nats, netHTTP, zap, backoff, "os"}},
 		"console":           {mayAllBut: []string{"cmd/worker"}, never: []string{backoff}},
-		"telemetry":         {may: []string{"fault", "query", "decide"}, never: []string{nats, backoff}},
+		"keywatch":          {never: []string{nats, netHTTP, zap, backoff}},
+		"telemetry":         {may: []string{"fault", "query", "decide", "trace"}, never: []string{nats, backoff}},
 		"client":            {may: []string{"fault", "query", "card", "broker", "strict"}, never: []string{netHTTP, backoff}},
 		"check":             {may: []string{"app", "config", "broker", "card", "fault", "upstream"}, never: []string{backoff}},
 		"app":               {mayAllBut: []string{"cmd/worker", "demo", "client", "check"}, never: []string{backoff}},
@@ -78,10 +83,13 @@ func rooms() map[string]rule {
 			never: []string{backoff},
 		},
 		"cmd/worker": {
-			may:   []string{"app", "config", "demo", "client", "check", "card", "query", "schemas", "fault", "strict", "mutant", "upstream/sandbox", "deadletter"},
+			may:   []string{"app", "config", "demo", "client", "check", "card", "query", "schemas", "fault", "strict", "mutant", "upstream/sandbox", "deadletter", "tail", "top"},
 			never: []string{nats, netHTTP, backoff},
 		},
 		"archtest":     {onlyStandard: true},
+		"deploy/nats":  {onlyStandard: true},
+		"leak":         {onlyStandard: true},
+		"deploy":       {onlyStandard: true},
 		"faults":       {onlyStandard: true},
 		"faults/proxy": {onlyStandard: true},
 	}
@@ -89,7 +97,7 @@ func rooms() map[string]rule {
 
 // testRooms holds the rooms that exist for tests: no rule lets a room of the product import them.
 func testRooms() map[string]bool {
-	return map[string]bool{"broker/brokertest": true, "faults": true, "faults/proxy": true}
+	return map[string]bool{"broker/brokertest": true, "faults": true, "faults/proxy": true, "leak": true}
 }
 
 // homes says which rooms alone may import a package of others; an empty list means tests only.
@@ -100,9 +108,12 @@ func homes() map[string][]string {
 		"github.com/lestrrat-go/jwx":          {"upstream/sandbox"},
 		"github.com/knadh/koanf":              {"config"},
 		"github.com/alecthomas/kong":          {"cmd/worker"},
+		"github.com/charmbracelet":            {"cmd/worker"},
 		"github.com/sony/gobreaker":           {"upstream"},
 		"github.com/prometheus/client_golang": {"telemetry", "app"},
+		"go.opentelemetry.io/otel":            {"trace", "telemetry"},
 		backoff:                               {"upstream", "publish"},
+		"github.com/fsnotify/fsnotify":        {"keywatch"},
 		"github.com/stretchr/testify":         {"broker/brokertest"},
 		"go.uber.org/goleak":                  {"broker/brokertest"},
 		"pgregory.net/rapid":                  {"broker/brokertest"},

@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ type message struct {
 type answer struct {
 	code  Code
 	event []byte
+	// contentType is that of event, "" for a CloudEvent.
+	contentType string
 	// after says when a refused request is worth sending again.
 	after time.Duration
 }
@@ -102,7 +105,7 @@ func (e *endpoint) reply(m message, a answer) {
 	out := nats.NewMsg(m.replyTo)
 	code := a.code
 	if code == Answered {
-		out.Header.Set("Content-Type", query.ContentTypeEvent)
+		out.Header.Set("Content-Type", cmp.Or(a.contentType, query.ContentTypeEvent))
 		out.Data = a.event
 	} else {
 		out.Header = code.header(a.after)

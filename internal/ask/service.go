@@ -61,6 +61,10 @@ type Options struct {
 	// Delay estimates how long q would wait for the pace now. A query that would wait beyond its deadline is refused at once. It may
 	// be nil.
 	Delay func(q *query.Query) time.Duration
+	// Keys returns the public keys to seal to, as a JWK Set. It must be quick. Without it there is no such endpoint.
+	Keys func() ([]byte, error)
+	// State returns the state of this worker for whoever asks for statistics. It must be quick and may be nil.
+	State func() Replica
 	// OnServing is told once that requests are taken, OnReply each request that was done with, by many goroutines. Both must be quick
 	// and may be nil.
 	OnServing func()
@@ -97,6 +101,7 @@ const queueGroup = "worker"
 const (
 	lookupEndpoint = "lookup"
 	askEndpoint    = "ask-"
+	keysEndpoint   = "keys"
 )
 
 // New returns a service of the given parts. It takes no request yet.
@@ -108,6 +113,9 @@ func New(options Options) *Service {
 		s.endpoints[name] = newEndpoint(s, name, s.Subjects.Ask(provider, "*"), s.Slots, s.ask)
 	}
 	s.endpoints[lookupEndpoint] = newEndpoint(s, lookupEndpoint, s.Subjects.Lookup("*"), s.LookupSlots, s.lookup)
+	if s.Keys != nil {
+		s.endpoints[keysEndpoint] = newEndpoint(s, keysEndpoint, s.Subjects.Keys(), s.LookupSlots, s.publicKeys)
+	}
 	return s
 }
 

@@ -21,6 +21,8 @@ type Stats struct {
 	// AverageMS and LongestMS are the times from request to reply, in milliseconds.
 	AverageMS int64 `json:"averageMs"`
 	LongestMS int64 `json:"longestMs"`
+	// Replica is the state of the whole worker. Only the endpoint of lookups has it, of which each worker has one.
+	Replica *Replica `json:"replica,omitempty"`
 }
 
 // tally counts the replies of one endpoint.
@@ -42,7 +44,14 @@ func (t *tally) add(code Code, took time.Duration) {
 }
 
 // stats returns the statistics of the endpoint that the framework names. The framework calls it with its lock held.
-func (s *Service) stats(named *micro.Endpoint) any { return s.endpoints[named.Name].stats() }
+func (s *Service) stats(named *micro.Endpoint) any {
+	told := s.endpoints[named.Name].stats()
+	if named.Name == lookupEndpoint && s.State != nil {
+		state := s.State()
+		told.Replica = &state
+	}
+	return told
+}
 
 func (e *endpoint) stats() Stats {
 	e.tally.mu.Lock()

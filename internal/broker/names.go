@@ -70,6 +70,11 @@ func (n Names) ResultFilter() string { return n.subject("result", ">") }
 // DeadFilter returns the subjects of all dead letters.
 func (n Names) DeadFilter() string { return n.subject("dead", ">") }
 
+// DeadFilterOf returns the subjects of the dead letters of one provider and reason, of all queries and clients.
+func (n Names) DeadFilterOf(provider, reason string) string {
+	return n.subject("dead", "*", provider, "*", reason)
+}
+
 // AuditFilter returns the subjects of all records of what operators did.
 func (n Names) AuditFilter() string { return n.subject("audit", ">") }
 
@@ -83,6 +88,9 @@ func (n Names) AdvisoryFilters() []string {
 	}
 	return subjects
 }
+
+// Short returns the name of a stream without what the prefix adds to it, as in QUERIES.
+func (n Names) Short(stream string) string { return strings.TrimPrefix(stream, n.stream("")) }
 
 func (n Names) stream(what string) string { return strings.ToUpper(n.prefix) + "_" + what }
 

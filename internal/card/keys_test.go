@@ -80,12 +80,12 @@ func TestKeysAreNeverOverwritten(t *testing.T) {
 	}
 	before, err := os.ReadFile(first[0])
 	require.NoError(t, err)
-	err = writeJWK(first[0], jose.JSONWebKey{Key: newKey(t, elliptic.P256()), KeyID: "x"}, 0o600)
+	err = writeJWK(first[0], jose.JSONWebKey{Key: newKey(t, elliptic.P256()), KeyID: "x"}, 0o600, times{})
 	require.ErrorIs(t, err, fs.ErrExist)
 	after, err := os.ReadFile(first[0])
 	require.NoError(t, err)
 	require.Equal(t, before, after)
-	require.ErrorContains(t, writeJWK(filepath.Join(dir, "new"), jose.JSONWebKey{Key: "text"}, 0o600), "encoding failed")
+	require.ErrorContains(t, writeJWK(filepath.Join(dir, "new"), jose.JSONWebKey{Key: "text"}, 0o600, times{}), "encoding failed")
 }
 
 func TestNewKeysFails(t *testing.T) {
@@ -337,7 +337,7 @@ func TestFingerprintsJoinEqualNumbersOnly(t *testing.T) {
 		fingerprint, keyID := ring.Fingerprint(one)
 		again, _ := ring.Fingerprint(two)
 		require.Equal(t, fingerprint, again)
-		require.Equal(t, ring.joining, keyID)
+		require.Equal(t, ring.joining(), keyID)
 		require.Regexp(t, `^[A-Za-z0-9_-]{43}$`, fingerprint)
 		require.NotContains(t, fingerprint, digits)
 		if before, ok := seen[fingerprint]; ok {

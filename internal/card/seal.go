@@ -61,8 +61,8 @@ func (r *Ring) Open(compact string, limit int) ([]byte, error) {
 	if !ok {
 		return nil, bad
 	}
-	key, ok := r.private[kid]
-	if !ok {
+	key := r.private(kid)
+	if key == nil {
 		return nil, fault.New("open sealed data", fault.Malformed, fault.UnknownKey)
 	}
 	object, err := jose.ParseEncryptedCompact(compact, acceptedKeyAlgorithms, acceptedEncryptions)
@@ -75,6 +75,9 @@ func (r *Ring) Open(compact string, limit int) ([]byte, error) {
 	}
 	return plaintext, nil
 }
+
+// SealedTo returns the id of the key that a compact JWE is sealed to, without opening it, and false for one that no ring would open.
+func SealedTo(compact string) (kid string, ok bool) { return checkHeader(compact) }
 
 // checkHeader reads the protected header of a compact JWE before any cryptography and returns its key id. The library would
 // accept white space, compression and several spellings of one token; all of them are refused here.

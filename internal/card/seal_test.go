@@ -80,7 +80,7 @@ func (r *Ring) sealByHand(t testing.TB, change map[string]any, plaintext []byte)
 	require.NoError(t, err)
 	point := ephemeral.PublicKey().Bytes()
 	header := map[string]any{
-		"alg": "ECDH-ES", "enc": "A256GCM", "kid": r.sealing,
+		"alg": "ECDH-ES", "enc": "A256GCM", "kid": r.Sealer().KeyID(),
 		"epk": map[string]any{"kty": "EC", "crv": "P-256", "x": encode(point[1:33]), "y": encode(point[33:])},
 	}
 	maps.Copy(header, change)
@@ -170,7 +170,7 @@ func TestOpenRefusesHeaders(t *testing.T) {
 		"an empty key id":          {map[string]any{"kid": ""}, fault.BadSeal},
 		"a key id of digits":       {map[string]any{"kid": 7}, fault.BadSeal},
 		"an unknown key id":        {map[string]any{"kid": "20200101-000000-00000000"}, fault.UnknownKey},
-		"a fingerprint key's id":   {map[string]any{"kid": ring.joining}, fault.UnknownKey},
+		"a fingerprint key's id":   {map[string]any{"kid": ring.joining()}, fault.UnknownKey},
 		"compression":              {map[string]any{"zip": "DEF"}, fault.BadSeal},
 		"null compression":         {map[string]any{"zip": json.RawMessage("null")}, fault.BadSeal},
 		"a critical member":        {map[string]any{"crit": []string{"exp"}, "exp": 1}, fault.BadSeal},
@@ -249,7 +249,7 @@ func TestOpenRefusesOtherAlgorithms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			encrypter, err := jose.NewEncrypter(c.enc, jose.Recipient{Algorithm: c.alg, Key: c.key, KeyID: ring.sealing}, nil)
+			encrypter, err := jose.NewEncrypter(c.enc, jose.Recipient{Algorithm: c.alg, Key: c.key, KeyID: ring.Sealer().KeyID()}, nil)
 			require.NoError(t, err)
 			object, err := encrypter.Encrypt([]byte("hello"))
 			require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestOpenRefusesOtherAlgorithms(t *testing.T) {
 func TestOpenRefusesACompressedBomb(t *testing.T) {
 	t.Parallel()
 	ring := setup(t)
-	encrypter, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: &ring.key().PublicKey, KeyID: ring.sealing},
+	encrypter, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: &ring.key().PublicKey, KeyID: ring.Sealer().KeyID()},
 		&jose.EncrypterOptions{Compression: jose.DEFLATE})
 	require.NoError(t, err)
 	object, err := encrypter.Encrypt(make([]byte, 240_000))
@@ -396,7 +396,7 @@ func TestAnotherLibraryUnderstands(t *testing.T) {
 	ring := setup(t)
 	for _, alg := range []jwa.KeyEncryptionAlgorithm{jwa.ECDH_ES_A256KW(), jwa.ECDH_ES()} {
 		headers := jwe.NewHeaders()
-		require.NoError(t, headers.Set(jwe.KeyIDKey, ring.sealing))
+		require.NoError(t, headers.Set(jwe.KeyIDKey, ring.Sealer().KeyID()))
 		theirs, err := jwe.Encrypt([]byte("hello"), jwe.WithKey(alg, &ring.key().PublicKey),
 			jwe.WithContentEncryption(jwa.A256GCM()), jwe.WithProtectedHeaders(headers))
 		require.NoError(t, err)

@@ -50,7 +50,7 @@ func everything(t testing.TB) []any {
 	return []any{
 		d, &d, d.Number, &d.Number, d.UserToken, &d.Mobile, o, &o, []any{d, o}, map[string]any{"a": &o}, []Details{d}, map[string]*Details{"a": &d},
 		fmt.Errorf("%v: %w", d, errors.New(d.Number.String())), d.Number.LastFour(),
-		ring, *ring, Unsealer{Ring: ring}, &Unsealer{Ring: ring}, ring.Sealer(), struct{ r *Ring }{ring}, struct{ R Ring }{*ring},
+		ring, *ring.keys.Load(), Unsealer{Ring: ring}, &Unsealer{Ring: ring}, ring.Sealer(), struct{ r *Ring }{ring}, struct{ K keys }{*ring.keys.Load()},
 	}
 }
 

@@ -38,7 +38,13 @@ func setup(t testing.TB) *Ring {
 }
 
 // key returns the private key that the ring seals to.
-func (r *Ring) key() *ecdsa.PrivateKey { return r.private[r.sealing] }
+func (r *Ring) key() *ecdsa.PrivateKey { return r.keys.Load().private[r.Sealer().KeyID()] }
+
+// joining returns the id of the key that takes fingerprints.
+func (r *Ring) joining() string {
+	_, id := r.Fingerprint(Number{})
+	return id
+}
 
 func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()

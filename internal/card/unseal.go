@@ -45,6 +45,13 @@ type Unsealer struct {
 	MaxSealed int
 }
 
+// Snapshot returns an unsealer that keeps the present keys, whatever the ring is given later.
+func (u *Unsealer) Snapshot() *Unsealer {
+	same := *u
+	same.Ring = u.Ring.Snapshot()
+	return &same
+}
+
 // Unseal returns the card data in data, which is the JSON of a query's data member: a string with a compact JWE or, if plain data
 // is accepted, an object. Everything that can be wrong with it is Malformed; the error tells what, but no value.
 func (u *Unsealer) Unseal(data []byte, binding Binding) (*Details, error) {

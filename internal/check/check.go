@@ -78,7 +78,7 @@ func checkKeys(c config.Config, note noter) {
 	if err != nil {
 		note("keys", Fail, "%v", err)
 	} else {
-		note("keys", OK, "%s; the last one seals", strings.Join(ring.KeyIDs(), ", "))
+		note("keys", OK, "%s; %s seals", strings.Join(ring.KeyIDs(), ", "), ring.Sealer().KeyID())
 	}
 	if c.Cards.AcceptPlain {
 		note("cards", Warn, "cards.accept_plain is on: card data may arrive unsealed and lie in the broker's store; turn it off outside of demos")

@@ -19,7 +19,7 @@ func TestHealthySite(t *testing.T) {
 	s.withBroker(t, brokertest.New)
 	found := s.run(t)
 	for what, says := range map[string]string{
-		"configuration": "valid; accounts: easypay/default, unionpay/default", "keys": "the last one seals", "easypay settings": "usable",
+		"configuration": "valid; accounts: easypay/default, unionpay/default", "keys": " seals", "easypay settings": "usable",
 		"unionpay settings": "the key files too", "broker": "connected to nats://127.0.0.1:", "server": "version ",
 		"streams": "as configured", "permissions": "results, dead letters, retries, pace, pulls and reads are allowed",
 		"easypay upstream": "its certificate is good until 20", "unionpay upstream": "TLS with 127.0.0.1:",

@@ -51,7 +51,8 @@ func checkPermissions(ctx context.Context, connected *app.Broker, topology broke
 	note("permissions", OK, "results, dead letters, retries, pace, pulls and reads are allowed")
 }
 
-// reads returns the subjects of what a worker reads besides its pulls: single messages, entries of buckets, and the pace as it changes.
+// reads returns the subjects of what a worker reads besides its pulls: single messages, entries of buckets, the pace as it changes, and
+// how far replays are.
 func reads(names broker.Names) []string {
 	var subjects []string
 	for _, stream := range []string{names.Queries(), names.Retries(), names.Results(), names.Dead()} {
@@ -60,7 +61,9 @@ func reads(names broker.Names) []string {
 	for _, bucket := range []string{names.PaceBucket(), names.AnswersBucket()} {
 		subjects = append(subjects, "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+".check")
 	}
-	return append(subjects, "$JS.API.CONSUMER.CREATE.KV_"+names.PaceBucket()+".check")
+	pace := names.PaceBucket()
+	watch := "$JS.API.CONSUMER.CREATE.KV_" + pace + ".check.$KV." + pace + ".control.>" // With the filter, so that a user may be confined to it.
+	return append(subjects, watch, "$JS.API.DIRECT.GET.KV_"+names.ReplaysBucket())
 }
 
 // mayPublish tells whether a publish gets as far as the stream. Being told that there is no such stream counts too: who has no right is told

@@ -24,7 +24,7 @@ func workerMay() []string {
 		"discount.result.>", "discount.dead.>", "discount.retry.at.>", "$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.INFO.*.*",
 		"$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.STREAM.MSG.GET.*", "$JS.ACK.>",
 		"$KV.discount_pace.>", "$KV.discount_answers.>", "$JS.API.DIRECT.GET.KV_discount_pace.>", "$JS.API.DIRECT.GET.KV_discount_answers.>",
-		"$JS.API.CONSUMER.CREATE.KV_discount_pace.>",
+		"$JS.API.CONSUMER.CREATE.KV_discount_pace.>", "$JS.API.DIRECT.GET.KV_discount_replays",
 	}
 }
 
@@ -80,6 +80,7 @@ func TestUserWithoutARight(t *testing.T) {
 		"$KV.discount_answers.>":                     "right to: publish $KV.discount_answers.check",
 		"$JS.API.DIRECT.GET.KV_discount_pace.>":      "right to: publish $JS.API.DIRECT.GET.KV_discount_pace.$KV.discount_pace.check",
 		"$JS.API.CONSUMER.CREATE.KV_discount_pace.>": "right to: publish $JS.API.CONSUMER.CREATE.KV_discount_pace.check",
+		"$JS.API.DIRECT.GET.KV_discount_replays":     "right to: publish $JS.API.DIRECT.GET.KV_discount_replays",
 		"$JS.API.CONSUMER.MSG.NEXT.*.*":              "right to: publish $JS.API.CONSUMER.MSG.NEXT.DISCOUNT_QUERIES.easypay-bulk",
 		"$JS.API.STREAM.MSG.GET.*":                   "right to: publish $JS.API.STREAM.MSG.GET.DISCOUNT_DEAD",
 	} {

@@ -57,6 +57,8 @@ type Question struct {
 	MaxAge *time.Duration
 	// Correlation is echoed in the result.
 	Correlation string
+	// TraceParent is the trace context (W3C traceparent) of whoever asks, with which the worker's spans go on; "" for none.
+	TraceParent string
 	// EasyPay or UnionPay is the question itself.
 	EasyPay  *query.EasyPayQuestion
 	UnionPay *query.UnionPayQuestion
@@ -85,6 +87,7 @@ type request struct {
 	Expires     time.Time `json:"expirytime,omitzero"`
 	MaxAge      *int64    `json:"maxage,omitzero"`
 	Correlation string    `json:"correlationid,omitempty"`
+	TraceParent string    `json:"traceparent,omitempty"`
 	Data        any       `json:"data"`
 }
 
@@ -108,6 +111,15 @@ func (c *Client) Publish(ctx context.Context, question Question) (string, error)
 		return "", err
 	}
 	return query.Key(c.Name, question.Source, question.ID), nil
+}
+
+// PublishEvent publishes an event as it is, whatever is in it. question says where it goes and what it is known by; nothing else of it is used.
+func (c *Client) PublishEvent(ctx context.Context, question Question, event []byte) error {
+	message := nats.NewMsg(c.Subjects.Query(question.Provider, question.Lane, c.Name))
+	message.Header.Set("Content-Type", query.ContentTypeEvent)
+	message.Data = event
+	_, err := c.publish(ctx, question, message)
+	return err
 }
 
 // publish stores a query and tells whether the broker knew it already.
@@ -184,7 +196,7 @@ func (c *Client) message(question Question) (*nats.Msg, error) {
 	body, err := json.Marshal(request{
 		SpecVersion: "1.0", ID: question.ID, Source: question.Source, Type: query.TypeRequested, Time: time.Now().UTC(),
 		ContentType: "application/json", Expires: question.Expires.UTC(), MaxAge: seconds(question.MaxAge),
-		Correlation: question.Correlation, Data: data,
+		Correlation: question.Correlation, TraceParent: question.TraceParent, Data: data,
 	}, json.Deterministic(true), jsontext.AllowInvalidUTF8(false))
 	if err != nil {
 		return nil, errors.New("encode query: its fields are not valid text")

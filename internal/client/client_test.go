@@ -23,6 +23,7 @@ func TestPublishedQueryIsWhatTheWorkerReads(t *testing.T) {
 	question := coupons("1")
 	question.Expires = time.Now().Add(time.Minute).In(time.FixedZone("Seoul", 9*60*60))
 	before := time.Now()
+	question.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	key, err := b.Publish(t.Context(), question)
 	require.NoError(t, err)
 	require.Equal(t, query.Key("shop", "urn:shop", "1"), key)
@@ -36,7 +37,7 @@ func TestPublishedQueryIsWhatTheWorkerReads(t *testing.T) {
 	require.WithinRange(t, q.Time, before.Add(-time.Millisecond), time.Now())
 	require.Equal(t, &query.Query{
 		Client: "shop", Source: "urn:shop", ID: "1", Provider: query.EasyPay, Lane: query.Interactive,
-		Time: q.Time, Expires: question.Expires.UTC(), Correlation: "order-1", EasyPay: question.EasyPay,
+		Time: q.Time, Expires: question.Expires.UTC(), Correlation: "order-1", TraceParent: question.TraceParent, EasyPay: question.EasyPay,
 	}, q)
 	require.Equal(t, key, q.Key())
 }
@@ -50,6 +51,7 @@ func TestQueryWithoutADeadlineHasNone(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(b.only().Data), "expirytime")
 	require.NotContains(t, string(b.only().Data), "correlationid")
+	require.NotContains(t, string(b.only().Data), "traceparent")
 	q := b.decoded()
 	require.True(t, q.Expires.IsZero())
 	require.Regexp(t, "^[0-9a-f]{24}$", q.ID, "an empty id gets a random one")
@@ -281,4 +283,17 @@ func BenchmarkPublish(b *testing.B) {
 		_, err := s.Publish(b.Context(), coupons(""))
 		require.NoError(b, err)
 	}
+}
+
+func TestAnEventIsPublishedAsItIs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 2 { // The broker knows the second one by its id.
+		require.NoError(t, b.PublishEvent(within(t, patience), coupons("1"), []byte("no event at all")))
+	}
+	message := b.only()
+	require.Equal(t, "no event at all", string(message.Data))
+	require.Equal(t, "discount.query.easypay.interactive.shop", message.Subject)
+	require.Equal(t, query.ContentTypeEvent, message.Header.Get("Content-Type"))
+	require.ErrorContains(t, b.PublishEvent(within(t, patience), Question{Provider: "nobody", Lane: query.Bulk}, nil), "nobody serves")
 }

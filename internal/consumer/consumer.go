@@ -59,6 +59,9 @@ type Consumer struct {
 	// What follows belongs to the pull loop: how the durable consumer delivers, and whether a pull has failed since it was bound to.
 	watch  watch
 	failed bool
+	// closed is when the gate was found closed first, as long as nothing was pulled; resting tells that this was reported.
+	closed  time.Time
+	resting bool
 }
 
 // Timing of the pull loop.
@@ -71,6 +74,8 @@ const (
 	pullPause = 250 * time.Millisecond
 	// gatePause is the wait before the gate is asked again.
 	gatePause = 100 * time.Millisecond
+	// restPatience is how long a gate is closed before that is taken for the present state of things, and not for that of a start.
+	restPatience = 5 * time.Second
 )
 
 // Bind returns a consumer bound to the durable consumer that the options name.
@@ -117,7 +122,7 @@ func (c *Consumer) Run(take, work context.Context) {
 			return
 		}
 		if slots = c.worthTaking(slots); slots == 0 {
-			c.watch.restart()
+			c.rests(time.Now())
 			wait(take, gatePause)
 			continue
 		}
@@ -249,6 +254,9 @@ func (c *Consumer) gone(ctx context.Context, err error) bool {
 
 // Healthy tells whether the last pull worked, and the durable consumer is not known to have stopped to deliver.
 func (c *Consumer) Healthy() bool { return c.healthy.get() }
+
+// Held returns how many messages the broker handed over that are not handled yet.
+func (c *Consumer) Held() int { return c.held.count() }
 
 // deliveryOf returns the message in the words of the domain.
 func deliveryOf(message jetstream.Msg) (query.Delivery, error) {

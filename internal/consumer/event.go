@@ -17,6 +17,9 @@ type What string
 const (
 	// Pulling is reported when pulling works, for the first time or again.
 	Pulling What = "pulling"
+	// Resting is a consumer that has had no reason to pull since it was bound to, for some seconds: an operator has paused its account, or its
+	// upstream is down. It is reported once.
+	Resting What = "resting"
 	// PullFailed is a pull that the broker did not answer or refused. The consumer goes on trying.
 	PullFailed What = "pull_failed"
 	// Gone is a durable consumer that does not exist any more. The consumer goes on trying.

@@ -62,3 +62,33 @@ func TestClosedGateDoesNotHoldAStop(t *testing.T) {
 	require.Eventually(t, func() bool { return asked.Load() > 0 }, patience, time.Millisecond)
 	r.stop()
 }
+
+// TestConsumerThatMayNotPullIsReadyAfterAWhile keeps the gate closed from the start, as a pause of an account does.
+func TestConsumerThatMayNotPullIsReadyAfterAWhile(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		prepare func(*Consumer)
+		want    int
+	}{
+		"nothing was pulled": {prepare: func(*Consumer) {}, want: 1},
+		"pulls worked":       {prepare: func(c *Consumer) { c.healthy.set(true) }},
+		"a pull failed":      {prepare: func(c *Consumer) { c.failed = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := 0
+			c := &Consumer{Options: Options{Stream: "S", Name: "c", OnEvent: func(e Event) {
+				require.Equal(t, Event{Consumer: "S/c", What: Resting}, e)
+				told++
+			}}, watch: newWatch(time.Second)}
+			test.prepare(c)
+			began := time.Now()
+			c.rests(began)
+			c.rests(began.Add(restPatience - 1))
+			require.Zero(t, told, "it may be about to pull")
+			c.rests(began.Add(restPatience))
+			c.rests(began.Add(2 * restPatience))
+			require.Equal(t, test.want, told)
+		})
+	}
+}

@@ -59,6 +59,12 @@ func (h *held) remove(message jetstream.Msg) {
 	delete(h.messages, message)
 }
 
+func (h *held) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.messages)
+}
+
 // run extends what is held until ctx ends.
 func (h *held) run(ctx context.Context) {
 	ticker := time.NewTicker(h.tick())

@@ -31,6 +31,20 @@ func (c *Consumer) pulled(take context.Context, began time.Time, used int, err e
 	}
 }
 
+// rests notes that the gate is closed. A consumer that was bound to and may not pull yet is as ready as it can be: a fleet whose account is paused
+// could not be rolled otherwise.
+func (c *Consumer) rests(now time.Time) {
+	c.watch.restart()
+	if c.closed.IsZero() {
+		c.closed = now
+	}
+	if c.resting || c.failed || c.Healthy() || now.Sub(c.closed) < restPatience {
+		return
+	}
+	c.resting = true
+	c.report(Resting, nil)
+}
+
 // pullFailed reports a pull that failed and pauses.
 func (c *Consumer) pullFailed(take context.Context, began time.Time, err error) {
 	if take.Err() != nil {

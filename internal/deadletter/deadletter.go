@@ -33,6 +33,8 @@ type Options struct {
 	Subjects query.Subjects
 	Replayer Replayer
 	Auditor  Auditor
+	// Resealer may be nil for those who do not seal letters anew.
+	Resealer Resealer
 	// Ring opens and seals payloads. It may be nil for those who neither reveal nor edit.
 	Ring *card.Ring
 	// Actor is who does what is done here, at most 128 bytes; Why is that one's own word for it, at most 256 bytes, or nothing.

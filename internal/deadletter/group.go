@@ -53,7 +53,12 @@ func (t tally) add(letter *Letter) {
 		t[letter.Cause] = g
 	}
 	g.Count++
-	g.Last, g.Example, g.Key = letter.Stored, letter.Sequence, letter.Query.Key
+	if letter.Stored.Before(g.First) {
+		g.First = letter.Stored
+	}
+	if !letter.Stored.Before(g.Last) {
+		g.Last, g.Example, g.Key = letter.Stored, letter.Sequence, letter.Query.Key
+	}
 }
 
 func (t tally) sorted() []Group {

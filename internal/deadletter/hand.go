@@ -86,7 +86,7 @@ func (r *run) retry(letter *Letter, failed uint64) query.Retry {
 		Origin: letter.Origin, FirstSeen: time.Now().UTC(), Attempts: withoutPanics(letter.Attempts), Payload: payload,
 		Replay: &query.Replay{
 			ReplayRef: query.ReplayRef{Revision: letter.Revision + 1, Batch: r.ID, Actor: r.Actor},
-			Result:    failed, Letter: letter.Sequence,
+			Result:    failed, Letter: letter.Sequence, TraceParent: letter.TraceParent,
 		},
 	}
 }

@@ -21,7 +21,7 @@ const unreadable = "unreadable"
 
 // Letter is one dead letter. It holds no secrets but for its sealed payload.
 type Letter struct {
-	// Sequence is its place in the stream and names it for good. Stored is when the broker stored it.
+	// Sequence is its place in the stream and names it, until it is sealed anew. Stored is when the broker stored it first.
 	Sequence uint64    `json:"sequence"`
 	Stored   time.Time `json:"stored"`
 	// Order is the query's correlationid, TraceParent its trace.
@@ -33,6 +33,8 @@ type Letter struct {
 	query.DeadData
 
 	event jsontext.Value
+	// placed is when the broker stored it at its present place: later than Stored for a letter that was sealed anew.
+	placed time.Time
 }
 
 // Each calls f with the letters that are picked, in the order in which they were stored, until f returns an error. It holds a few at a time.
@@ -64,7 +66,7 @@ func (l *Letters) each(ctx context.Context, filter Filter, first, last uint64, f
 			return err
 		}
 		for _, letter := range found {
-			if last > 0 && letter.Sequence > last || !filter.To.IsZero() && !letter.Stored.Before(filter.To) {
+			if last > 0 && letter.Sequence > last {
 				return nil
 			}
 			if !filter.matches(letter) {
@@ -96,7 +98,8 @@ func (l *Letters) next(ctx context.Context, sequence uint64, subject string) (*L
 	return letter, err
 }
 
-// firstSince returns a sequence before which no letter was stored at or after the given time, found by halving.
+// firstSince returns a sequence before which no letter was stored at or after the given time, found by halving. Letters that were sealed anew
+// lie behind others that died later, but never before it.
 func (l *Letters) firstSince(ctx context.Context, from time.Time) (uint64, error) {
 	info, err := l.info(ctx)
 	if err != nil {
@@ -109,7 +112,7 @@ func (l *Letters) firstSince(ctx context.Context, from time.Time) (uint64, error
 		if err != nil {
 			return 0, err
 		}
-		if letter == nil || !letter.Stored.Before(from) {
+		if letter == nil || !letter.placed.Before(from) {
 			high = middle
 		} else {
 			low = letter.Sequence + 1
@@ -187,7 +190,10 @@ func (l *Letters) last(ctx context.Context, stream jetstream.Stream, subject str
 
 // readLetter reads a message of the stream of dead letters. What can't be read is a letter all the same: somebody must see it.
 func readLetter(message *jetstream.RawStreamMsg) *Letter {
-	letter := &Letter{Sequence: message.Sequence, Stored: message.Time.UTC(), event: message.Data}
+	letter := &Letter{Sequence: message.Sequence, Stored: message.Time.UTC(), event: message.Data, placed: message.Time.UTC()}
+	if died, err := time.Parse(time.RFC3339Nano, message.Header.Get(query.HeaderDied)); err == nil && died.Before(letter.Stored) {
+		letter.Stored = died.UTC()
+	}
 	var event struct {
 		Order       string `json:"correlationid"`
 		TraceParent string `json:"traceparent"`

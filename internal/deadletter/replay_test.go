@@ -56,6 +56,22 @@ func TestReplayCompletesWhatFailed(t *testing.T) {
 	}, b.audits()[0])
 }
 
+// TestAReplayKnowsTheTraceOfItsLetter has it linked to the trace in which the query died, of which it is no part.
+func TestAReplayKnowsTheTraceOfItsLetter(t *testing.T) {
+	t.Parallel()
+	const context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	b := setup(t)
+	b.die("shop", 1, "traceparent", context)
+	b.die("quiet", 1)
+	b.run(b.Letters, b.begin(b.Letters, Filter{}).ID)
+	for client, want := range map[string]string{"shop": context, "quiet": ""} {
+		var retry query.Retry
+		require.NoError(t, query.ReadStrict(b.replays(client)[0].Data, &retry))
+		require.Equal(t, want, retry.Replay.TraceParent, client)
+		require.Empty(t, retry.TraceParent, client)
+	}
+}
+
 func TestNoLetterIsReplayedTwice(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -72,6 +72,7 @@ func (b *bundle) operator(t *testing.T, rights []string) *Letters {
 		JS: js, Names: b.Names, Subjects: b.subject, Ring: b.ring, Actor: "kim@desk", Timeout: time.Second, Patience: 2 * time.Second,
 		Replayer: &publish.Replayer{JS: js, Subjects: b.subject, Stream: b.Names.Retries(), Timeout: time.Second},
 		Auditor:  &publish.Auditor{JS: js, Subjects: b.subject, Stream: b.Names.Audit(), Timeout: time.Second},
+		Resealer: &publish.Resealer{JS: js, Subjects: b.subject, Stream: b.Names.Dead(), Timeout: time.Second},
 	})
 	require.NoError(t, err)
 	return l

@@ -43,6 +43,7 @@ type bundle struct {
 	worker  *worker.Worker
 	decoder *query.Decoder
 	ring    *card.Ring
+	keys    string
 
 	mu      sync.Mutex
 	calls   map[string]int
@@ -53,11 +54,11 @@ type bundle struct {
 func setup(t testing.TB, options ...brokertest.Option) *bundle {
 	t.Helper()
 	dir := t.TempDir()
-	_, err := card.NewKeys(dir, time.Now())
+	_, err := card.NewKeys(dir, time.Now().Add(-time.Hour))
 	require.NoError(t, err)
 	ring, err := card.LoadRing(dir)
 	require.NoError(t, err)
-	b := &bundle{t: t, server: brokertest.New(t, options...), ring: ring, calls: map[string]int{}, subject: query.NewSubjects("discount")}
+	b := &bundle{t: t, server: brokertest.New(t, options...), ring: ring, keys: dir, calls: map[string]int{}, subject: query.NewSubjects("discount")}
 	b.decoder, err = query.NewDecoder(b.subject)
 	require.NoError(t, err)
 	names := b.server.Topology.Names()
@@ -84,6 +85,7 @@ func (b *bundle) open(change func(*Options)) *Letters {
 		JS: b.server.JS, Names: names, Subjects: b.subject, Ring: b.ring, Actor: "kim@desk", Why: "case 1", Timeout: 5 * time.Second, Patience: patience,
 		Replayer: &publish.Replayer{JS: b.server.JS, Subjects: b.subject, Stream: names.Retries(), Timeout: 5 * time.Second},
 		Auditor:  &publish.Auditor{JS: b.server.JS, Subjects: b.subject, Stream: names.Audit(), Timeout: 5 * time.Second},
+		Resealer: &publish.Resealer{JS: b.server.JS, Subjects: b.subject, Stream: names.Dead(), Timeout: 5 * time.Second},
 	}
 	if change != nil {
 		change(&o)

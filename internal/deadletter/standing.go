@@ -30,7 +30,7 @@ const (
 
 // Standings returns every standing.
 func Standings() []Standing {
-	return []Standing{Ready, Answered, Superseded, Unsettled, Owned, Doubtful, Unserved}
+	return []Standing{Ready, Answered, Superseded, Unsettled, Owned, Doubtful, Unserved, Unopened}
 }
 
 // standing looks a letter's query up and returns how it stands, and the sequence of the failed result that a replay would supersede,

@@ -219,4 +219,6 @@ type Outcome struct {
 	Settled bool
 	// Stack is the stack of a panic, without its value, which could hold card data.
 	Stack string
+	// Trace is the id of the trace in which the delivery is recorded; "" if it is in none.
+	Trace string
 }

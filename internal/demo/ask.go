@@ -44,8 +44,8 @@ func (d *demo) ask(ctx context.Context, url string) (summary Summary, err error)
 		return Summary{}, err
 	}
 	defer func() { err = errors.Join(err, connected.Close(context.WithoutCancel(ctx))) }()
-	t := &tally{sent: map[string]time.Time{}, statuses: map[string][]query.Status{}, done: make(chan struct{}), want: d.Queries}
-	if d.Queries == 0 {
+	t := &tally{sent: map[string]time.Time{}, statuses: map[string][]query.Status{}, done: make(chan struct{}), want: d.total()}
+	if t.want == 0 {
 		close(t.done)
 	}
 	began := time.Now()
@@ -59,6 +59,9 @@ func (d *demo) ask(ctx context.Context, url string) (summary Summary, err error)
 	reports.Go(func() { d.report(reporting, t) })
 	defer reports.Wait()
 	defer endReports()
+	if err := d.fail(ctx, publisher, t); err != nil {
+		return t.summary(began), err
+	}
 	if err := d.publish(ctx, publisher, t); err != nil {
 		return t.summary(began), err
 	}
@@ -69,7 +72,7 @@ func (d *demo) ask(ctx context.Context, url string) (summary Summary, err error)
 		return t.summary(began), fmt.Errorf("demo was interrupted: %w", context.Cause(ctx))
 	}
 	summary = t.summary(began)
-	summary.Dead, err = deadLetters(ctx, connected, app.Topology(d.config).Names().Dead())
+	summary.Dead, err = deadLetters(ctx, connected, app.Topology(d.config).Names().Dead(), d.total()-d.Queries)
 	return summary, err
 }
 
@@ -87,6 +90,15 @@ func (t *tally) follow(ctx context.Context, connected *app.Broker, stream string
 		following.Stop()
 		<-following.Closed()
 	}, nil
+}
+
+// total is how many queries are asked altogether.
+func (d *demo) total() int {
+	total := d.Queries
+	for _, f := range d.failures() {
+		total += f.count
+	}
+	return total
 }
 
 // publish publishes every query and notes when.
@@ -170,9 +182,9 @@ func (d *demo) report(ctx context.Context, t *tally) {
 	for {
 		select {
 		case <-ticker.C:
-			d.OnProgress(t.progress(d.Queries))
+			d.OnProgress(t.progress(d.total()))
 		case <-ctx.Done():
-			d.OnProgress(t.progress(d.Queries))
+			d.OnProgress(t.progress(d.total()))
 			return
 		}
 	}
@@ -223,10 +235,24 @@ func quantile(sorted []time.Duration, percent int) float64 {
 	return float64(sorted[(len(sorted)-1)*percent/100].Microseconds()) / 1000
 }
 
-func deadLetters(ctx context.Context, connected *app.Broker, stream string) (int, error) {
-	dead, err := connected.JS.Stream(ctx, stream)
-	if err != nil {
-		return 0, fmt.Errorf("count dead letters: %w", err)
+// deadLetters counts the dead letters. It waits until there are as many as must come: the letter of a query is written after its result.
+func deadLetters(ctx context.Context, connected *app.Broker, stream string, want int) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		dead, err := connected.JS.Stream(ctx, stream)
+		if err != nil {
+			return 0, fmt.Errorf("count dead letters: %w", err)
+		}
+		if count := int(dead.CachedInfo().State.Msgs); count >= want { //nolint:gosec // It is far below the limit of an int.
+			return count, nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("count dead letters: there are fewer than %d: %w", want, context.Cause(ctx))
+		}
 	}
-	return int(dead.CachedInfo().State.Msgs), nil //nolint:gosec // It is far below the limit of an int.
 }

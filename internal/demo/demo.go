@@ -27,10 +27,15 @@ type Options struct {
 	Workers int
 	// Keep is a directory that holds the store, the keys and the log afterwards; "" means a temporary one.
 	Keep string
+	// WithFailures asks queries as well that die of different causes, and leaves their dead letters.
+	WithFailures bool
 	// Build names the worker's version.
 	Build string
 	// OnProgress is told the state of things every now and then. It may be nil.
 	OnProgress func(Progress)
+	// OnAsked is called when everything was asked, while broker, upstreams and workers still run: they do until it returns. From then on
+	// the upstreams behave. It may be nil.
+	OnAsked func(Summary) error
 }
 
 // Progress is how far a demo is.
@@ -63,6 +68,8 @@ type Summary struct {
 	TooMany       int `json:"tooMany"`
 	// Kept is the directory that was kept, if one was asked for.
 	Kept string `json:"kept,omitempty"`
+	// Site is where things are while they run, if somebody is told of it.
+	Site Site `json:"site,omitzero"`
 }
 
 // OK tells whether every query ended in exactly one result.
@@ -83,6 +90,8 @@ type demo struct {
 	sandbox  *sandbox.Sandbox
 	config   config.Config
 	ring     *card.Ring
+	// again tells that the directory is that of an earlier demo.
+	again bool
 }
 
 // agreed is the rate of both upstreams, which all workers keep together.
@@ -99,6 +108,11 @@ func Run(ctx context.Context, options Options) (summary Summary, err error) {
 	if options.Keep == "" {
 		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 	}
+	return d.run(ctx)
+}
+
+// run starts the upstreams and the log, and has everything else run on them.
+func (d *demo) run(ctx context.Context) (summary Summary, err error) {
 	if err := d.startSandbox(ctx); err != nil {
 		return Summary{}, err
 	}
@@ -133,12 +147,17 @@ func (d *demo) serve(ctx context.Context, log io.Writer) (summary Summary, err e
 		}
 		workers, stops = append(workers, another), append(stops, stop)
 	}
-	summary, err = d.ask(ctx, first.ClientURL())
+	if !d.again {
+		summary, err = d.ask(ctx, first.ClientURL())
+	}
 	for _, worker := range workers {
 		summary.Workers = append(summary.Workers, worker.Calls())
 	}
 	d.count(&summary)
 	summary.Kept = d.Keep
+	if err == nil && d.OnAsked != nil {
+		err = d.show(first.ClientURL(), &summary)
+	}
 	return summary, err
 }
 
@@ -184,44 +203,70 @@ func (d *demo) makeDir() error {
 	if err := os.MkdirAll(d.Keep, 0o700); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	d.dir = d.Keep
+	dir, err := filepath.Abs(d.Keep)
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	d.dir = dir
 	return nil
 }
 
 // startSandbox starts both upstreams and makes the configuration that reaches them.
 func (d *demo) startSandbox(ctx context.Context) error {
-	keys, err := sandbox.NewKeys()
+	keys, err := d.upstreamKeys()
 	if err != nil {
 		return err
 	}
-	keyDir := filepath.Join(d.dir, "upi")
-	if err := keys.WriteTo(keyDir); err != nil {
-		return err
-	}
 	d.sandbox = sandbox.New(sandbox.Options{Seed: 1, UnionPay: keys.UnionPay()})
-	plan, err := sandbox.ParseFaults(faults)
+	plan, err := sandbox.ParseFaults(d.faults())
 	if err != nil {
 		return err
 	}
 	if err := d.sandbox.SetFaults(plan); err != nil {
 		return err
 	}
-	d.upstream, err = d.sandbox.Start(ctx, sandbox.Listen{EasyPay: "127.0.0.1:0", UnionPay: "127.0.0.1:0"})
-	if err != nil {
+	listen := sandbox.Listen{EasyPay: "127.0.0.1:0", UnionPay: "127.0.0.1:0"}
+	if d.OnAsked != nil {
+		listen.Admin = "127.0.0.1:0"
+	}
+	if err := d.makeRing(); err != nil {
 		return err
 	}
-	if _, err := card.NewKeys(filepath.Join(d.dir, "keys"), time.Now()); err != nil {
-		return errors.Join(err, d.upstream.Close(ctx))
+	if d.upstream, err = d.sandbox.Start(ctx, listen); err != nil {
+		return err
 	}
-	if d.ring, err = card.LoadRing(filepath.Join(d.dir, "keys")); err != nil {
-		return errors.Join(err, d.upstream.Close(ctx))
-	}
-	d.config = configure(d.dir, keys, d.upstream)
+	d.config = d.configure(keys)
 	return nil
 }
 
+// upstreamKeys makes the keys of the simulated UnionPay, or loads those of the demo that is shown again.
+func (d *demo) upstreamKeys() (sandbox.Keys, error) {
+	dir := filepath.Join(d.dir, "upi")
+	if d.again {
+		return sandbox.LoadKeys(dir)
+	}
+	keys, err := sandbox.NewKeys()
+	if err == nil {
+		err = keys.WriteTo(dir)
+	}
+	return keys, err
+}
+
+// makeRing makes the workers' keys, or loads them.
+func (d *demo) makeRing() (err error) {
+	dir := filepath.Join(d.dir, "keys")
+	if !d.again {
+		if _, err := card.NewKeys(dir, time.Now()); err != nil {
+			return err
+		}
+	}
+	d.ring, err = card.LoadRing(dir)
+	return err
+}
+
 // configure returns the configuration of the demo's worker.
-func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.Config {
+func (d *demo) configure(keys sandbox.Keys) config.Config {
+	dir, upstream := d.dir, d.upstream
 	c := config.Default()
 	c.DataDir = filepath.Join(dir, "store")
 	c.Embedded.Listen, c.Embedded.SyncAlways = "127.0.0.1:0", false
@@ -232,6 +277,9 @@ func configure(dir string, keys sandbox.Keys, upstream *sandbox.Running) config.
 	c.Providers.EasyPay.MallID = demoMall
 	UnionPay(&c.Providers.UnionPay, filepath.Join(dir, "upi"), keys, upstream.UnionPayURL())
 	c.Providers.UnionPay.Pace = agreed()
+	if d.WithFailures {
+		c.Retry.Schedule.First = failuresGiveUp * 2
+	}
 	return c
 }
 

@@ -26,6 +26,8 @@ const (
 	// AuditDeadReveal unseals the query of a dead letter, AuditDeadEdit replaces it.
 	AuditDeadReveal AuditAction = "dead.reveal"
 	AuditDeadEdit   AuditAction = "dead.edit"
+	// AuditDeadReseal seals the queries of dead letters to another key of the workers.
+	AuditDeadReseal AuditAction = "dead.reseal"
 )
 
 // AuditData is the data of discount.ops.audit.v1 (schemas/ops.audit.v1.json). It must hold no card data, and neither may its texts.

@@ -169,6 +169,9 @@ type DeadData struct {
 	Payload string `json:"payload"`
 }
 
+// HeaderDied is the header of a dead letter that was stored once more, sealed to another key: when it was stored first (RFC 3339).
+const HeaderDied = "Discount-Died"
+
 // Replay says by whom a query is asked again, and what its outcome supersedes. It has no deadline: that of the query has long passed.
 type Replay struct {
 	ReplayRef
@@ -176,6 +179,8 @@ type Replay struct {
 	// Result is the sequence of the failed result that the outcome supersedes, Letter that of the dead letter; 0 for none.
 	Result uint64 `json:"result"`
 	Letter uint64 `json:"letter"`
+	// TraceParent is the trace context of the dead letter. A replay has a trace of its own, which is linked to that one.
+	TraceParent string `json:"traceparent,omitzero"`
 }
 
 // ReplayRef is how an event refers to the replay it came from.
@@ -229,6 +234,8 @@ type Retry struct {
 	Rounds int `json:"rounds"`
 	// Replay is set for a query that an operator has asked again.
 	Replay *Replay `json:"replay,omitzero"`
+	// TraceParent is the trace context that all rounds go on with; empty if they go on with the publisher's, or begin one.
+	TraceParent string `json:"traceparent,omitzero"`
 	// Payload is the Original, sealed to the worker's own key as a compact JWE.
 	Payload string `json:"payload"`
 }

@@ -27,6 +27,9 @@ func (s Subjects) Ask(provider Provider, client string) string {
 // Lookup returns the subject on which client requests a stored result of its own. Nothing is stored under it.
 func (s Subjects) Lookup(client string) string { return s.join("lookup", client) }
 
+// Keys returns the subject on which anybody requests the public keys to seal to. Nothing is stored under it.
+func (s Subjects) Keys() string { return s.join("keys") }
+
 // RetryAt returns the subject that holds the scheduled retry of the query with key. Each query has at most one.
 func (s Subjects) RetryAt(key string) string { return s.join("retry.at", key) }
 

@@ -74,6 +74,9 @@ func verdictFields(o decide.Outcome) []zap.Field {
 	if !o.Verdict.At.IsZero() {
 		fields = append(fields, zap.Time("retry_at", o.Verdict.At))
 	}
+	if o.Trace != "" {
+		fields = append(fields, zap.String("trace_id", o.Trace))
+	}
 	if o.Stack != "" {
 		fields = append(fields, zap.String("stack", o.Stack))
 	}

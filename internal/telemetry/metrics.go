@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"discountquery.example/worker/internal/decide"
-	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -34,6 +33,10 @@ type Metrics struct {
 	replies  *prometheus.CounterVec
 	replied  *prometheus.HistogramVec
 	shared   *prometheus.CounterVec
+	outcomes *prometheus.CounterVec
+	again    *prometheus.CounterVec
+	control  control
+	holds    holds
 }
 
 // latencyBuckets reach from a loopback call to a query that spent minutes in retries, in seconds.
@@ -69,14 +72,21 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 		replied: histogram("reply_seconds", "Time from a request to its reply.", "endpoint"),
 		shared:  counter("shared_answers_total", "Queries answered with another query's answer.", "provider"),
 		swept:   counter("swept_total", "Queries that the sweeper took up, by why and whether they were settled.", "why", "settled"),
+		outcomes: counter("outcomes_total", "Queries whose result is stored, by whether they have an answer.",
+			"provider", "lane", "outcome"),
+		again:   counter("redeliveries_total", "Deliveries that were not their message's first.", "provider", "lane"),
+		control: newControl(),
+		holds:   newHolds(),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "discount_worker_build_info", Help: "The worker's build; always 1.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.queries, m.failures, m.age, m.waited, m.attempts, m.took, m.consumer, m.broker, m.troubles, m.swept, m.breaker,
-		m.pace, m.limit, m.changes, m.lost, m.replies, m.replied, m.shared, build,
+		m.pace, m.limit, m.changes, m.lost, m.replies, m.replied, m.shared, m.outcomes, m.again, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.control.register(m.registry)
+	m.holds.register(m.registry)
 	m.initialize(providers)
 	return m
 }
@@ -88,15 +98,16 @@ func (m *Metrics) initialize(providers []query.Provider) {
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			m.age.WithLabelValues(string(provider), string(lane))
 			m.waited.WithLabelValues(string(provider), string(lane))
+			m.again.WithLabelValues(string(provider), string(lane))
+			for _, status := range []query.Status{query.Completed, query.Failed} {
+				m.outcomes.WithLabelValues(string(provider), string(lane), string(status))
+			}
 			for _, action := range decide.Actions() {
 				m.queries.WithLabelValues(string(provider), string(lane), action.String())
 			}
 		}
 	}
 }
-
-// answered is the kind of an attempt that did not fail.
-const answered = "answered"
 
 // LogDrops counts the log lines that a sink dropped.
 func (m *Metrics) LogDrops(sink *Sink) {
@@ -112,7 +123,7 @@ func (m *Metrics) observe(o decide.Outcome) {
 	provider, lane := string(o.Query.Provider), string(o.Query.Lane)
 	m.queries.WithLabelValues(provider, lane, o.Verdict.Action.String()).Inc()
 	if o.Waited > 0 {
-		m.waited.WithLabelValues(provider, lane).Observe(o.Waited.Seconds())
+		timed(m.waited.WithLabelValues(provider, lane), o.Waited, o.Trace)
 	}
 	if failure := o.Verdict.Fault; failure != nil {
 		m.failures.WithLabelValues(provider, failure.Kind.String(), string(failure.Code)).Inc()
@@ -120,50 +131,31 @@ func (m *Metrics) observe(o decide.Outcome) {
 	if o.Answer != nil && o.Answer.Shared {
 		m.shared.WithLabelValues(provider).Inc()
 	}
+	if o.Deliveries > 1 {
+		m.again.WithLabelValues(provider, lane).Inc()
+	}
+	if status := statusOf(o); status != "" {
+		m.outcomes.WithLabelValues(provider, lane, string(status)).Inc()
+	}
 	switch o.Verdict.Action {
 	case decide.Complete, decide.Fail, decide.Bury:
-		m.age.WithLabelValues(provider, lane).Observe(o.Finished.Sub(o.Received).Seconds())
+		timed(m.age.WithLabelValues(provider, lane), o.Finished.Sub(o.Received), o.Trace)
 	case decide.Release, decide.Retry, decide.Skip:
 	}
 }
 
-// Attempt counts one call to the upstream by a provider's account, whose name comes from the configuration.
-func (m *Metrics) Attempt(provider query.Provider, account string, took time.Duration, err error) {
-	kind := answered
-	if err != nil {
-		kind = fault.KindOf(err).String()
+// statusOf returns the status of the result that an outcome left, "" if it left none.
+func statusOf(o decide.Outcome) query.Status {
+	switch {
+	case !o.Settled:
+		return ""
+	case o.Verdict.Action == decide.Complete:
+		return query.Completed
+	case o.Verdict.Action == decide.Fail || o.Verdict.Action == decide.Bury:
+		return query.Failed
+	default:
+		return ""
 	}
-	m.attempts.WithLabelValues(string(provider), account, kind).Inc()
-	m.took.WithLabelValues(string(provider), account).Observe(took.Seconds())
-}
-
-// ExpectAccount makes the counts of a provider's account exist at zero.
-func (m *Metrics) ExpectAccount(provider query.Provider, account string) {
-	for _, kind := range fault.Kinds() {
-		m.attempts.WithLabelValues(string(provider), account, kind.String())
-	}
-	m.attempts.WithLabelValues(string(provider), account, answered)
-	m.breaker.WithLabelValues(string(provider), account)
-	m.took.WithLabelValues(string(provider), account)
-	m.pace.WithLabelValues(string(provider), account)
-	m.limit.WithLabelValues(string(provider), account)
-	m.lost.WithLabelValues(string(provider), account)
-}
-
-// PaceChanged counts a change of an account's pace and shows the rate since, in calls per second.
-func (m *Metrics) PaceChanged(provider query.Provider, account, why string, rate float64) {
-	m.changes.WithLabelValues(string(provider), account, why).Inc()
-	m.pace.WithLabelValues(string(provider), account).Set(rate)
-}
-
-// ConcurrencyLimit shows how many calls of an account may be under way at once.
-func (m *Metrics) ConcurrencyLimit(provider query.Provider, account string, limit int) {
-	m.limit.WithLabelValues(string(provider), account).Set(float64(limit))
-}
-
-// PaceTrouble counts a time when an account's pace could not be read or written.
-func (m *Metrics) PaceTrouble(provider query.Provider, account string) {
-	m.lost.WithLabelValues(string(provider), account).Inc()
 }
 
 // ExpectReplies makes the counts of an endpoint's replies exist at zero.
@@ -204,11 +196,6 @@ func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).In
 
 // StoreTrouble counts a write that was not confirmed at once.
 func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
-
-// Breaker shows how much of an account's calls its breaker lets through: 1 for none, 0.5 for single ones, 0 for all.
-func (m *Metrics) Breaker(provider query.Provider, account string, open float64) {
-	m.breaker.WithLabelValues(string(provider), account).Set(open)
-}
 
 // Swept counts a query that the sweeper took up.
 func (m *Metrics) Swept(why string, settled bool) {

@@ -71,6 +71,9 @@ func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
 		for _, lane := range []query.Lane{query.Interactive, query.Bulk} {
 			want[fmt.Sprintf("query_age_seconds{lane=%s,provider=%s}", lane, provider)] = 0
 			want[fmt.Sprintf("pace_wait_seconds{lane=%s,provider=%s}", lane, provider)] = 0
+			want[fmt.Sprintf("redeliveries_total{lane=%s,provider=%s}", lane, provider)] = 0
+			want[fmt.Sprintf("outcomes_total{lane=%s,outcome=completed,provider=%s}", lane, provider)] = 0
+			want[fmt.Sprintf("outcomes_total{lane=%s,outcome=failed,provider=%s}", lane, provider)] = 0
 			for _, action := range decide.Actions() {
 				want[fmt.Sprintf("queries_total{action=%s,lane=%s,provider=%s}", action, lane, provider)] = 0
 			}
@@ -88,9 +91,9 @@ func TestMetricsCount(t *testing.T) {
 		recorder.Observe(outcome(action))
 	}
 	recorder.Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField), func(o *decide.Outcome) { o.Waited = 0 }))
-	m.Attempt(query.UnionPay, "bank", 30*time.Millisecond, nil)
-	m.Attempt(query.UnionPay, "bank", time.Second, fault.New("call", fault.Throttled, fault.RateLimited))
-	m.Attempt(query.UnionPay, "bank", time.Second, errors.New(canary))
+	m.Attempt(query.UnionPay, "bank", 30*time.Millisecond, nil, "")
+	m.Attempt(query.UnionPay, "bank", time.Second, fault.New("call", fault.Throttled, fault.RateLimited), "")
+	m.Attempt(query.UnionPay, "bank", time.Second, errors.New(canary), "")
 	m.PaceChanged(query.UnionPay, "bank", "throttled", 12.5)
 	m.PaceTrouble(query.UnionPay, "bank")
 	m.Replied("lookup", "no_result", time.Millisecond)
@@ -108,6 +111,9 @@ func TestMetricsCount(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]float64{
+		"outcomes_total{lane=interactive,outcome=completed,provider=easypay}":    2,
+		"outcomes_total{lane=interactive,outcome=failed,provider=easypay}":       3,
+		"redeliveries_total{lane=interactive,provider=easypay}":                  8,
 		"queries_total{action=release,lane=interactive,provider=easypay}":        1,
 		"queries_total{action=complete,lane=interactive,provider=easypay}":       2,
 		"shared_answers_total{provider=easypay}":                                 1,

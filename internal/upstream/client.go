@@ -15,6 +15,7 @@ import (
 	"discountquery.example/worker/internal/crashpoint"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/trace"
 )
 
 // Pacer gives out the upstream's rate: each call on the wire costs one permit.
@@ -42,8 +43,9 @@ type RetryPolicy struct {
 
 // Options are the parts of a Client.
 type Options struct {
-	// Name stands in errors.
+	// Name stands in errors, and with Account, the name of who asks, in traces.
 	Name     query.Provider
+	Account  string
 	Provider Provider
 	// Transport sends requests; it must neither follow redirects nor retry. See NewTransport.
 	Transport http.RoundTripper
@@ -62,7 +64,8 @@ type Options struct {
 	// Hold bounds what the account may take of slots that it shares. The zero value is for an account that is alone.
 	Hold Hold
 	// OnAttempt is told about each attempt with its duration; err is nil for the one that was answered. It may be nil.
-	OnAttempt func(provider query.Provider, took time.Duration, err error)
+	// ctx leads to the trace of the query.
+	OnAttempt func(ctx context.Context, provider query.Provider, took time.Duration, err error)
 }
 
 // Client asks one upstream. It may be used by many goroutines.
@@ -116,7 +119,7 @@ var errNotAsked = fault.New("breaker", fault.Interrupted, fault.Stopped)
 func (t *conversation) try(ctx context.Context) error {
 	asked := time.Now()
 	defer t.place.leave()
-	done, err := t.client.admit(ctx, t.question.Query, len(t.attempts) == 0, &t.place)
+	done, err := t.admit(ctx, asked)
 	if err != nil {
 		return backoff.Permanent(err)
 	}
@@ -133,13 +136,13 @@ func (t *conversation) try(ctx context.Context) error {
 		return backoff.Permanent(err) // No call was made: this is no attempt.
 	}
 	t.place.call()
-	answer, failure := t.client.attempt(ctx, exchange)
+	answer, failure := t.call(ctx, exchange)
 	t.place.answered(failure)
 	outcome = failure
 	t.heed(began, failure)
 	took := time.Since(began)
 	if t.client.OnAttempt != nil {
-		t.client.OnAttempt(t.client.Name, took, failure)
+		t.client.OnAttempt(ctx, t.client.Name, took, failure)
 	}
 	if failure != nil && fault.KindOf(failure) == fault.Interrupted {
 		return backoff.Permanent(failure) // This is no attempt either, and what failed before says more.
@@ -152,6 +155,27 @@ func (t *conversation) try(ctx context.Context) error {
 		return backoff.Permanent(failure)
 	}
 	return failure
+}
+
+// admit waits for the attempt's turn since the time given.
+func (t *conversation) admit(ctx context.Context, since time.Time) (done func(error), err error) {
+	span := trace.Wait(ctx, t.next())
+	done, err = t.client.admit(ctx, t.question.Query, len(t.attempts) == 0, &t.place)
+	span.Waited(time.Since(since), err)
+	return done, err
+}
+
+// call makes the attempt on the wire. Its span ends although the provider may panic.
+func (t *conversation) call(ctx context.Context, exchange Exchange) (answer query.Answer, err error) {
+	span := trace.Call(ctx, t.next(), exchange.Request.URL.Hostname())
+	defer func() { span.Called(string(answer.Outcome), answer.Upstream.Status, err) }()
+	return t.client.attempt(ctx, exchange)
+}
+
+// next names the attempt that comes after those that were made.
+func (t *conversation) next() trace.Attempt {
+	q := t.question.Query
+	return trace.Attempt{Provider: string(q.Provider), Lane: string(q.Way()), Account: t.client.Account, Number: len(t.attempts) + 1}
 }
 
 // heed tells the fleet that the upstream asks for fewer calls.
@@ -241,7 +265,7 @@ func (c *Client) attempt(ctx context.Context, exchange Exchange) (query.Answer, 
 // send writes the request and reads the response whole.
 func (c *Client) send(ctx context.Context, request *http.Request) (Response, error) {
 	var written, refused atomic.Bool
-	trace := &httptrace.ClientTrace{
+	steps := &httptrace.ClientTrace{
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
 				written.Store(true)
@@ -254,7 +278,7 @@ func (c *Client) send(ctx context.Context, request *http.Request) (Response, err
 			}
 		},
 	}
-	request = request.WithContext(httptrace.WithClientTrace(ctx, trace))
+	request = request.WithContext(httptrace.WithClientTrace(ctx, steps))
 	request.Header.Set("User-Agent", c.UserAgent)
 	reply, err := c.Transport.RoundTrip(request) //nolint:bodyclose // read closes it.
 	if err != nil {

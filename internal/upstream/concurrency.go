@@ -26,7 +26,8 @@ const firstLimit = 32
 // from before it waits for the pace until it is done, because a permit must be used at once. It may be used by many goroutines.
 //
 // Places that nobody else waits for are taken at once. Else those go first whose asker waits for the reply, then interactive queries, then
-// bulk ones, which get every tenth place.
+// bulk ones, which get every tenth place. An eighth of the places is kept from bulk queries: with a backlog they would hold all of them while
+// they wait for the pace, and whoever came later would have to wait for the slot of one of them.
 type Concurrency struct {
 	onLimit func(from, to int)
 
@@ -60,6 +61,13 @@ func (c *Concurrency) Limit() int {
 	return int(c.limit.value)
 }
 
+// UnderWay returns how many calls are on the wire now.
+func (c *Concurrency) UnderWay() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.underWay
+}
+
 // place is the right to have one call under way. The zero value is none, and needs no leaving.
 type place struct {
 	of *Concurrency
@@ -79,7 +87,7 @@ func (c *Concurrency) enter(ctx context.Context, q *query.Query, p *place) error
 		return noPlace(ctx.Err())
 	}
 	c.mu.Lock()
-	if c.taken < c.limit.allowed() { // Then nobody waits.
+	if c.taken < c.most(turnOf(q) == patient) { // Then nobody waits who could have the place.
 		c.taken++
 		c.mu.Unlock()
 		p.of = c
@@ -97,9 +105,21 @@ func (c *Concurrency) enter(ctx context.Context, q *query.Query, p *place) error
 	}
 }
 
+// keptOf is the part of all places that bulk queries do not take: one in so many.
+const keptOf = 8
+
+// most returns how many places may be held for another one to be taken.
+func (c *Concurrency) most(bulk bool) int {
+	allowed := c.limit.allowed()
+	if bulk {
+		allowed -= allowed / keptOf
+	}
+	return allowed
+}
+
 // grant gives free places to those whose turn it is.
 func (c *Concurrency) grant() {
-	for c.taken < c.limit.allowed() {
+	for c.taken < c.most(c.line.patientOnly()) {
 		w, ok := c.line.pop()
 		if !ok {
 			return

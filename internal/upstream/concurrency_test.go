@@ -408,3 +408,38 @@ func TestAPanicGivesThePlaceBack(t *testing.T) {
 		}
 	})
 }
+
+// TestBulkQueriesLeavePlaces lets bulk queries take all the places they can, as they do while they wait for the pace: who comes later and is
+// waited for has a place at once, and bulk queries have all places again but the kept ones.
+func TestBulkQueriesLeavePlaces(t *testing.T) {
+	t.Parallel()
+	for places, kept := range map[int]int{1: 0, 7: 0, 8: 1, 31: 3} {
+		c := NewConcurrency(ConcurrencyPolicy{Floor: places, Ceiling: places}, nil)
+		enter := func(q *query.Query) (*place, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			var p place
+			return &p, c.enter(ctx, q, &p)
+		}
+		held := make([]*place, 0, places)
+		for range places - kept {
+			p, err := enter(asked(query.Bulk))
+			require.NoError(t, err)
+			held = append(held, p)
+		}
+		_, err := enter(asked(query.Bulk))
+		require.Error(t, err, "%d places", places)
+		for range kept {
+			p, err := enter(asked(query.Interactive))
+			require.NoError(t, err, "%d places", places)
+			held = append(held, p)
+		}
+		_, err = enter(asked(query.Interactive))
+		require.Error(t, err, "there are no more than that")
+		for _, p := range held {
+			p.leave()
+		}
+		_, err = enter(asked(query.Bulk))
+		require.NoError(t, err)
+	}
+}

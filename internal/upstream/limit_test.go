@@ -286,7 +286,7 @@ func TestPlacesAreNeitherLostNorMade(t *testing.T) {
 			held := func() (taken, waiting, allowed int) {
 				c.mu.Lock()
 				defer c.mu.Unlock()
-				return c.taken, c.line.length, c.limit.allowed()
+				return c.taken, c.line.length, c.most(c.line.patientOnly())
 			}
 			var running sync.WaitGroup
 			for _, e := range errands {

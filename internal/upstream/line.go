@@ -78,6 +78,9 @@ func (l *line) pop() (*waiter, bool) {
 	return w, true
 }
 
+// patientOnly tells that nobody waits but patient ones.
+func (l *line) patientOnly() bool { return l.length == l.waiting[patient].Len() }
+
 // first returns whose turn it is. Somebody must wait.
 func (l *line) first() turn {
 	if l.passed >= patientEvery-1 && l.waiting[patient].Len() > 0 {

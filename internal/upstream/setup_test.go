@@ -115,7 +115,7 @@ func (b *bundle) Throttled(q *query.Query, sentAt time.Time, retryAfter time.Dur
 	b.throttled(sentAt, retryAfter)
 }
 
-func (b *bundle) tell(provider query.Provider, took time.Duration, err error) {
+func (b *bundle) tell(_ context.Context, provider query.Provider, took time.Duration, err error) {
 	b.note("attempt")
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -56,6 +56,23 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 	return &Transport{options: options, tls: config}, nil
 }
 
+// Reload reads the certificate files again, for the connections that are made from then on; those that are in use finish what they carry. If
+// the files can't be used it returns an error, and everything stays as it was.
+func (t *Transport) Reload() error {
+	config, err := TLSConfig(t.options)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tls = config
+	if t.current != nil {
+		t.current.CloseIdleConnections()
+		t.current = nil
+	}
+	return nil
+}
+
 // TLSConfig returns the TLS configuration of connections to an upstream, or an error if a certificate file can't be used.
 func TLSConfig(options TransportOptions) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}

@@ -19,16 +19,19 @@ const replyTimeout = 5 * time.Second
 // broker could not store its result: asking again is safe. A Malformed fault means that the message has no identity to which a result
 // could be addressed; nothing is stored of it, because whoever asked is there to mend it.
 func (w *Worker) Ask(ctx context.Context, delivery query.Delivery, until time.Time) ([]byte, error) {
-	c := newCase(delivery)
+	c := w.newCase(delivery)
 	c.direct, c.until = true, until
 	defer w.copies.leave(c)
-	err := w.ask(ctx, c)
+	ctx, err := w.read(ctx, c)
+	if err == nil {
+		err = w.ask(ctx, c)
+	}
 	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
 	err = verdict.Failure()
 	if verdict.Action != decide.Release && !c.nameless {
 		err = w.storeReply(ctx, c, verdict)
 	}
-	w.Observer.Observe(c.outcome(verdict, err == nil))
+	w.observe(ctx, c, verdict, err == nil)
 	if err != nil {
 		return nil, err
 	}

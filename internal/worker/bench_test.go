@@ -28,4 +28,14 @@ func BenchmarkHandle(bench *testing.B) {
 			}
 		})
 	}
+	bench.Run("traced", func(bench *testing.B) {
+		b, recorded := traced(bench)
+		b.Results, b.Observer = forgetful{b.store}, forgetful{b.store}
+		delivery := b.published("1")
+		bench.ReportAllocs()
+		for bench.Loop() {
+			b.Handle(bench.Context(), delivery)
+			recorded.Reset()
+		}
+	})
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // decode reads the delivery into the case. A scheduled retry is opened first: inside lies the original message.
-func (w *Worker) decode(c *work) error {
+func (w *Worker) decode(c *work) (err error) {
+	defer c.recoverPanic(&err)
 	c.origin = query.Origin{
 		Stream: c.delivery.Stream, Sequence: c.delivery.Sequence, Subject: c.delivery.Subject,
 		Stored: c.delivery.Stored, Deliveries: c.delivery.Number,
@@ -44,7 +45,7 @@ func (w *Worker) openRetry(c *work) error {
 	if err := query.ReadStrict(c.delivery.Data, &retry); err != nil {
 		return err
 	}
-	plaintext, err := w.Unsealer.Ring.Open(retry.Payload, len(c.delivery.Data))
+	plaintext, err := c.keys.Ring.Open(retry.Payload, len(c.delivery.Data))
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (w *Worker) openRetry(c *work) error {
 		return err
 	}
 	c.origin, c.received, c.attempts = retry.Origin, retry.FirstSeen, retry.Attempts
-	c.rounds, c.replay = retry.Rounds, retry.Replay
+	c.rounds, c.replay, c.parent = retry.Rounds, retry.Replay, retry.TraceParent
 	return nil
 }
 

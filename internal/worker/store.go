@@ -11,6 +11,7 @@ import (
 	"discountquery.example/worker/internal/decide"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/trace"
 )
 
 // releaseTimeout is how long a stopping worker tries to schedule a query it could not finish.
@@ -49,18 +50,19 @@ func (w *Worker) complete(ctx context.Context, c *work) error {
 		Card: c.cardRef, Upstream: c.answer.Upstream, AsOf: c.answer.AsOf.UTC(), Shared: c.answer.Shared,
 		Timing: c.timing(), Attempts: c.attempts, Replay: c.query.ReplayRef(),
 	}
-	event, err := query.NewEvent(c.query, query.TypeCompleted, c.suffix("result"), data.Timing.Finished, &data).Encode()
-	if err != nil {
-		return err
-	}
-	return w.storeResult(ctx, c, query.Completed, event)
+	return w.storeResult(ctx, c, query.Completed, query.NewEvent(c.query, query.TypeCompleted, c.suffix("result"), data.Timing.Finished, &data))
 }
 
-func (w *Worker) storeResult(ctx context.Context, c *work, status query.Status, event []byte) error {
-	err := w.Results.StoreResult(ctx, c.query, status, event)
+func (w *Worker) storeResult(ctx context.Context, c *work, status query.Status, event query.Event) error {
+	ctx, span := trace.Publish(ctx, trace.Result)
+	encoded, err := stamped(ctx, event).Encode()
 	if err == nil {
-		c.result = event
+		err = w.Results.StoreResult(ctx, c.query, status, encoded)
 	}
+	if err == nil {
+		c.result = encoded
+	}
+	span.End(err)
 	return err
 }
 
@@ -69,11 +71,7 @@ func (w *Worker) fail(ctx context.Context, c *work, verdict decide.Verdict, dead
 		Query: c.query.Asked(), Reason: verdict.Reason, Kind: verdict.Fault.Kind.String(), Code: verdict.Fault.Code,
 		Upstream: response(verdict.Fault), Card: c.cardRef, DeadLetter: deadLetter, Timing: c.timing(), Attempts: c.attempts, Replay: c.query.ReplayRef(),
 	}
-	event, err := query.NewEvent(c.query, query.TypeFailed, c.suffix("result"), data.Timing.Finished, &data).Encode()
-	if err != nil {
-		return err
-	}
-	return w.storeResult(ctx, c, query.Failed, event)
+	return w.storeResult(ctx, c, query.Failed, query.NewEvent(c.query, query.TypeFailed, c.suffix("result"), data.Timing.Finished, &data))
 }
 
 // bury publishes the failed result first and writes the dead letter after it. Of several who hold the query the guard of the results lets
@@ -113,9 +111,14 @@ func (w *Worker) repair(ctx context.Context, c *work) error {
 	})
 }
 
-// storeLetter writes a dead letter whose end is given.
+// storeLetter writes a dead letter whose end is given. Verification values, PINs and tracks must not be kept in any form (PCI DSS 3.3.1), so that a
+// letter of a query that held some says nothing of what was sent.
 func (w *Worker) storeLetter(ctx context.Context, c *work, data query.DeadData) error {
-	payload, err := w.sealOriginal(c)
+	original := c.original
+	if data.Code == fault.ForbiddenCardData {
+		original.Header, original.Data = nil, nil
+	}
+	payload, err := c.seal(original)
 	if err != nil {
 		return err
 	}
@@ -124,34 +127,39 @@ func (w *Worker) storeLetter(ctx context.Context, c *work, data query.DeadData) 
 	data.Query, data.Cause = c.query.Asked(), query.Cause(c.query.Provider, data.Reason, ended)
 	data.FirstSeen, data.Origin, data.Worker = c.received, c.origin, w.Build
 	data.Revision, data.Replay, data.Payload = c.query.Revision(), c.query.ReplayRef(), payload
-	event, err := query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), &data).Encode()
-	if err != nil {
-		return err
+	ctx, span := trace.Publish(ctx, trace.DeadLetter)
+	event, err := stamped(ctx, query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), &data)).Encode()
+	if err == nil {
+		err = w.Aside.StoreDead(ctx, c.query, data.Reason, event)
 	}
-	return w.Aside.StoreDead(ctx, c.query, data.Reason, event)
+	span.End(err)
+	return err
 }
 
 func (w *Worker) retry(ctx context.Context, c *work, at time.Time, rounds int) error {
-	payload, err := w.sealOriginal(c)
+	payload, err := c.seal(c.original)
 	if err != nil {
 		return err
 	}
 	body, err := json.Marshal(query.Retry{
-		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: rounds, Replay: c.query.Replay, Payload: payload,
+		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: rounds, Replay: c.query.Replay, TraceParent: c.parent, Payload: payload,
 	})
 	if err != nil {
 		return fmt.Errorf("encode retry: %w", err)
 	}
-	return w.Aside.ScheduleRetry(ctx, c.query, at, body)
+	ctx, span := trace.Publish(ctx, trace.Retry)
+	err = w.Aside.ScheduleRetry(ctx, c.query, at, body)
+	span.End(err)
+	return err
 }
 
-// sealOriginal seals the message as its publisher wrote it to the worker's own key, whatever was in it.
-func (w *Worker) sealOriginal(c *work) (string, error) {
-	plaintext, err := json.Marshal(c.original, jsontext.AllowInvalidUTF8(true)) // A header may hold any bytes.
+// seal seals a message as its publisher wrote it to the worker's own key, whatever was in it.
+func (c *work) seal(original query.Original) (string, error) {
+	plaintext, err := json.Marshal(original, jsontext.AllowInvalidUTF8(true)) // A header may hold any bytes.
 	if err != nil {
 		return "", fmt.Errorf("encode original: %w", err)
 	}
-	return w.Unsealer.Ring.Seal(plaintext)
+	return c.keys.Ring.Seal(plaintext)
 }
 
 // suffix makes the ids of a query's events differ by what they are and by replay, and by nothing else.

@@ -15,6 +15,7 @@ import (
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/mutant"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/trace"
 )
 
 // Caller asks an upstream, at the pace of the fleet.
@@ -48,7 +49,7 @@ type Observer interface {
 	Observe(outcome decide.Outcome)
 }
 
-// Options are the parts of a Worker. All of them are needed.
+// Options are the parts of a Worker. All of them are needed but Tracer.
 type Options struct {
 	Decoder  *query.Decoder
 	Unsealer *card.Unsealer
@@ -57,6 +58,8 @@ type Options struct {
 	Results  Results
 	Aside    Aside
 	Observer Observer
+	// Tracer begins the span of each delivery. Nil records nothing.
+	Tracer *trace.Tracer
 	// Build names the worker's version in dead letters.
 	Build string
 }
@@ -77,12 +80,15 @@ const releaseDelay = time.Second
 // Handle takes one delivery from its bytes to its settlement. When it returns with Done, everything the query needed is stored and
 // the message can be acked; otherwise nothing was lost and the message must be delivered again.
 func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Settlement {
-	c := newCase(delivery)
+	c := w.newCase(delivery)
 	defer w.copies.leave(c)
-	err := w.ask(ctx, c)
+	ctx, err := w.read(ctx, c)
+	if err == nil {
+		err = w.ask(ctx, c)
+	}
 	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
 	stored := w.store(ctx, c, verdict)
-	w.Observer.Observe(c.outcome(verdict, stored == nil))
+	w.observe(ctx, c, verdict, stored == nil)
 	if stored != nil || mutant.NoAck && verdict.Action == decide.Retry {
 		return decide.Settlement{After: releaseDelay}
 	}
@@ -91,24 +97,16 @@ func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Set
 
 // Overdue tells whether the query should have had its result at the given time. One that can't be read has its lane's horizon.
 func (w *Worker) Overdue(delivery query.Delivery, at time.Time) bool {
-	c := newCase(delivery)
-	var err error
-	func() {
-		defer c.recoverPanic(&err)
-		err = w.decode(c)
-	}()
-	if err != nil {
+	c := w.newCase(delivery)
+	if w.decode(c) != nil {
 		c.query.Expires = time.Time{}
 	}
 	return !at.Before(w.policy(c).Limit(c.query, c.received))
 }
 
-// ask is the way to the answer: decode, look, decide, unseal, call. The call keeps the fleet's pace at each attempt.
+// ask is the way to the answer of a query that was read: look, decide, unseal, call. The call keeps the fleet's pace at each attempt.
 func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	defer c.recoverPanic(&err)
-	if err := w.decode(c); err != nil {
-		return err
-	}
 	if err := w.copies.enter(ctx, c); err != nil {
 		return err
 	}
@@ -165,11 +163,11 @@ func (w *Worker) unseal(c *work) error {
 		return nil
 	}
 	binding := card.Binding{ID: c.query.ID, Source: c.query.Source, Type: query.TypeRequested}
-	details, err := w.Unsealer.Unseal(c.query.UnionPay.Data.Reveal(), binding)
+	details, err := c.keys.Unseal(c.query.UnionPay.Data.Reveal(), binding)
 	if err != nil {
 		return err
 	}
-	fingerprint, keyID := w.Unsealer.Ring.Fingerprint(details.Number)
+	fingerprint, keyID := c.keys.Ring.Fingerprint(details.Number)
 	c.card = details
 	c.cardRef = &query.CardRef{Fingerprint: fingerprint, KeyID: keyID, LastFour: details.Number.LastFour()}
 	return nil
@@ -185,6 +183,8 @@ func (w *Worker) policy(c *work) decide.Policy {
 // work is one delivery on its way: what was read of it and what happened to it so far.
 type work struct {
 	delivery query.Delivery
+	// keys are those that there were when the delivery came: it is finished with them, whatever they are replaced by meanwhile.
+	keys *card.Unsealer
 	// original is the message as its publisher wrote it, also if it came as a scheduled retry.
 	original query.Original
 	origin   query.Origin
@@ -197,8 +197,11 @@ type work struct {
 	started  time.Time
 	rounds   int
 	replay   *query.Replay
-	calling  time.Duration
-	waited   time.Duration
+	// parent is the trace context that the query's rounds go on with, and span the span of this delivery.
+	parent  string
+	span    trace.Span
+	calling time.Duration
+	waited  time.Duration
 	// result is the event that is stored for the query.
 	result []byte
 	stack  string
@@ -213,8 +216,9 @@ type work struct {
 	nameless bool
 }
 
-func newCase(delivery query.Delivery) *work {
+func (w *Worker) newCase(delivery query.Delivery) *work {
 	return &work{
+		keys:     w.Unsealer.Snapshot(),
 		delivery: delivery, query: &query.Query{}, received: delivery.Stored, started: time.Now(),
 		jitter: rand.Float64(), //nolint:gosec // It spreads retries; nobody gains by guessing it.
 	}

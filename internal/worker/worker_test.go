@@ -128,6 +128,22 @@ func TestDeadLetterHoldsTheOriginal(t *testing.T) {
 		"headers that steer the broker are left behind")
 }
 
+// TestForbiddenDataIsNotKept sends a verification value: the letter tells that it was there, and holds nothing of the message, sealed or not.
+func TestForbiddenDataIsNotKept(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	delivery := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008", "cvv2": "123"}, nil)
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	var dead query.DeadData
+	decodeInto(t, b.store.dead[keyOf("1")], &dead)
+	require.Equal(t, fault.ForbiddenCardData, dead.Code)
+	plaintext, err := b.ring.Open(dead.Payload, 1<<20)
+	require.NoError(t, err)
+	var original query.Original
+	require.NoError(t, query.ReadStrict(plaintext, &original))
+	require.Equal(t, query.Original{Subject: delivery.Subject, Data: []byte{}}, original)
+}
+
 func TestNamelessQueryGetsALetterButNoResult(t *testing.T) {
 	t.Parallel()
 	for name, delivery := range map[string]query.Delivery{
