@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 # The modules of this repository: the worker, its load harness, and the tools.
-MODULES := . bench tools
+MODULES := . bench tools tools/licences tools/prom tools/vuln
 # How long each fuzz target runs, and which ones (a regular expression of their names).
 FUZZTIME ?= 20s
 FUZZ ?= .
@@ -29,7 +29,7 @@ help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: check
-check: fmt-check tidy-check vet lint build test-race bench-check ## Everything a change must pass: what CI runs.
+check: fmt-check tidy-check vet lint rules-check supply build test-race bench-check ## Everything a change must pass: what CI runs.
 	@echo "==> all checks passed"
 
 .PHONY: build
@@ -123,6 +123,42 @@ bench-check: ## Vet and test the load harness, which is a module of its own.
 lint: ## Run the linters of .golangci.yaml; the first run builds them, which takes two minutes.
 	@echo "==> lint (the first run builds the linter)"
 	@$(LINT) run ./...
+
+# promtool is built from a module of its own, and without the clients of all the clouds in which it could discover targets.
+.PHONY: rules-check
+rules-check: ## Check and test the Prometheus rules; the first run builds promtool, which takes some minutes.
+	@echo "==> rules (the first run builds promtool)"
+	@cd tools/prom && go build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
+	@bin/promtool check rules --lint=all --lint-fatal deploy/prometheus/*.yaml
+	@bin/promtool test rules deploy/prometheus/tests/*.yaml
+
+# Where the code comes from. The tools are modules of their own, so that nothing of them enters the worker's.
+VULNARGS ?=
+.PHONY: supply
+supply: verify licences vuln pan-scan ## Check checksums, licences, known vulnerabilities, and for card numbers in the repository.
+	@echo "==> supply chain: checked"
+
+.PHONY: verify
+verify: ## Check that the dependencies of every module here are what their checksums say.
+	@echo "==> dependencies are what their checksums say"
+	@for module in $$(find . -name go.mod -not -path './.git/*' | sort); do \
+		(cd "$$(dirname "$$module")" && go mod verify >/dev/null) || { echo "$$module: go mod verify failed"; exit 1; }; \
+	done
+
+.PHONY: licences
+licences: ## Fail if a module that is linked into the worker is not under an allowed licence.
+	@echo "==> licences of what is shipped"
+	@cd tools/licences && go vet ./... && go test ./... && go run . -C ../..
+
+.PHONY: vuln
+vuln: ## Fail if the worker calls a function with a known vulnerability (VULNARGS=-required: also if that can't be looked up).
+	@echo "==> known vulnerabilities"
+	@cd tools/vuln && go vet ./... && go test ./... && go run . -C ../.. $(VULNARGS)
+
+.PHONY: pan-scan
+pan-scan: ## Fail if a file holds a card number that is not a public test number; `go test ./...` does so too.
+	@echo "==> no card number in the repository"
+	@go test -count=1 -run 'CardNumber' ./internal/archtest
 
 .PHONY: vet
 vet: ## Run go vet.
