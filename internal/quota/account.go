@@ -9,6 +9,8 @@ import (
 // slot is one call time in ticks of this replica.
 type slot struct {
 	from, until time.Duration
+	// patient is the tick from which the slot goes to a query that nobody waits for, if nobody else came.
+	patient time.Duration
 	// slack is how far the calls of one lease may be off each other, row the lease.
 	slack time.Duration
 	row   int
@@ -46,6 +48,8 @@ type account struct {
 	blocked time.Duration
 	// free is the tick of the first call time that nobody holds, as far as this replica knows.
 	free time.Duration
+	// short is the tick at which more slots were wanted than there were last; 0 means never.
+	short time.Duration
 	// rate is the fleet's rate as far as this replica knows.
 	rate float64
 	away bool
@@ -107,6 +111,9 @@ func (a *account) grant(tick time.Duration) time.Duration {
 			a.row, a.late = next.row, 0
 		}
 		from := next.from + max(0, a.late-next.slack)
+		if a.waiting.length == a.waiting.waiting(Bulk) {
+			from = max(from, min(next.patient, next.until))
+		}
 		if from > tick && from <= next.until {
 			return from
 		}
@@ -201,10 +208,17 @@ func (a *account) earliest(class Class, client string, tick time.Duration) time.
 
 // share returns how many calls per second this replica can expect: what it uses if the fleet's pace is used up, else all of it.
 func (a *account) share(tick time.Duration) float64 {
-	if a.free > tick {
+	if a.free > tick || a.short > 0 && tick-a.short < window {
 		return max(a.use.rate(tick), 1/fairWindow.Seconds())
 	}
 	return a.rate
+}
+
+// ranShort notes that more slots were wanted than there are: the fleet's pace is used up.
+func (a *account) ranShort(tick time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.short = tick
 }
 
 // fairWindow is how long a replica that has used nothing yet assumes to wait for one slot of a pace that others use up.

@@ -12,13 +12,15 @@ import (
 
 // How slots are leased.
 const (
-	// shortest and longest bound the time of a round, in which each replica has one lease.
-	shortest = 100 * time.Millisecond
-	longest  = time.Second
-	// maxAhead is how far ahead of the present slots are leased at most.
-	maxAhead = longest + calmAhead
-	// calmAhead is how far ahead they are leased at least, before the time that a lease covers.
-	calmAhead = 150 * time.Millisecond
+	// shortest and longest bound the time that one lease covers.
+	shortest = 15 * time.Millisecond
+	longest  = 100 * time.Millisecond
+	// longestPress is how far ahead of the present slots are leased for those that somebody waits for, at most, maxAhead how far ahead any
+	// slot is.
+	longestPress = 400 * time.Millisecond
+	maxAhead     = 1150 * time.Millisecond
+	// trusting is how long a replica that waits for its turn believes that the others take theirs.
+	trusting = 250 * time.Millisecond
 	// storeTimeout bounds the calls of the store that make up one step. If replies are usually fast, leastTimeout is enough.
 	storeTimeout = 2 * time.Second
 	leastTimeout = storeTimeout / 4
@@ -37,8 +39,9 @@ type leaser struct {
 	state    State
 	revision uint64
 	fresh    bool
-	// length is the time within which all replicas should have had a lease.
-	length time.Duration
+	turns
+	// pressing tells that somebody waits for what is being leased.
+	pressing bool
 	// conflicts counts the attempts in vain since the last lease, which was wanted since the tick wanted, if there were any.
 	conflicts int
 	wanting   bool
@@ -55,12 +58,12 @@ type leaser struct {
 }
 
 func newLeaser(f *Fleet, a *account) *leaser {
-	return &leaser{fleet: f, account: a, length: shortest, told: a.settings.Ceiling}
+	return &leaser{fleet: f, account: a, told: a.settings.Ceiling}
 }
 
 func (l *leaser) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		n, at := l.want()
+		n, pressing, at := l.want()
 		if n == 0 {
 			l.wanting = false
 			if l.silent {
@@ -72,6 +75,7 @@ func (l *leaser) run(ctx context.Context) {
 		if !l.wanting {
 			l.wanting, l.wanted = true, l.fleet.now()
 		}
+		l.pressing = pressing
 		if pause := l.attempt(ctx, n); pause > 0 {
 			l.fleet.await(ctx, l.fleet.now()+pause, nil)
 		}
@@ -90,37 +94,36 @@ func (l *leaser) look(ctx context.Context, at time.Duration) time.Duration {
 	if server, known := l.fleet.clock.span(free); known {
 		free = server.tick(l.state.Next)
 	}
-	l.free(free)
+	l.seen(free)
 	return at
 }
 
-// want returns how many slots could be used now, or if none, when to look again.
-func (l *leaser) want() (n int, at time.Duration) {
+// want returns how many slots could be used now, and whether somebody waits for them, or if none, when to look again. For those that nobody
+// waits for, a replica takes its turn.
+func (l *leaser) want() (n int, pressing bool, at time.Duration) {
 	a, tick := l.account, l.fleet.now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.block(l.fleet.blockedUntil(a.control, tick), tick)
 	if !a.heard || a.mute || a.control.Paused || a.waiting.length == 0 || a.effective().Ceiling <= 0 {
-		return 0, forever
+		return 0, false, forever
 	}
 	if tick < a.blocked {
-		return 0, a.blocked
+		return 0, false, a.blocked
 	}
-	held, own := a.live(tick), a.use.rate(tick)
-	target := a.waiting.length + int(own*l.lead().Seconds())
-	if held >= target {
-		return 0, forever
+	held := a.live(tick)
+	soon := int(a.use.rate(tick) * max(l.taking.high(), leastLead).Seconds())
+	if urgent := a.waiting.length - a.waiting.waiting(Bulk); urgent > held {
+		return urgent + soon - held, true, 0
 	}
-	if held > 0 {
-		if begin := a.slots[held-1].from - l.lead(); begin > tick {
-			return 0, begin
+	if wanted := a.waiting.length + soon; wanted > held {
+		if look := l.next(); look > tick {
+			return 0, false, look
 		}
+		return wanted - held, false, 0
 	}
-	return target - held, 0
+	return 0, false, forever
 }
-
-// lead is how long before its last slot a replica begins to lease the next ones.
-func (l *leaser) lead() time.Duration { return min(max(l.taking.high(), leastLead), l.length) }
 
 // attempt tries once to lease slots, n at most, and returns how long to wait before anything else is done.
 func (l *leaser) attempt(ctx context.Context, n int) time.Duration {
@@ -132,29 +135,42 @@ func (l *leaser) attempt(ctx context.Context, n int) time.Duration {
 			return l.failed(err)
 		}
 	}
-	server, known := l.fleet.clock.span(l.fleet.now())
-	t := terms{Settings: settings, now: server.late, reach: l.reach(), vague: server.width() + timerLateness}
-	if !known || t.vague > t.slack() && l.fleet.now()-l.checked > 2*refresh {
+	tick := l.fleet.now()
+	server, known := l.fleet.clock.span(tick)
+	t := terms{
+		Settings: settings, now: server.late, reach: l.reach(settings), vague: server.width() + timerLateness,
+		pressing: l.pressing, raced: l.conflicts > 1,
+	}
+	if !known || t.vague > t.slack() && tick-l.checked > 2*refresh {
 		return l.learn(ctx)
 	}
-	horizon := max(min(2*(l.length+calmAhead), maxAhead), t.reach)
-	if early := l.state.start(t).Sub(server.late) - horizon; early > 0 && !l.state.Renewed {
+	if ok, pause := l.may(l.state, t, tick); !ok {
 		l.fresh, l.wanting = false, false
-		l.free(server.tick(l.state.Next))
-		return early + jittered(horizon/4)
+		l.seen(server.tick(l.state.Next))
+		l.account.ranShort(tick)
+		return pause
 	}
-	t.round = l.length + l.lead()
+	before := l.state
+	t.others, t.round = l.round(before)
 	state, granted := l.state.lease(t, n)
 	if err := l.write(ctx, state); err != nil {
 		return l.failed(err)
 	}
+	if n > granted.n {
+		l.account.ranShort(tick)
+	}
+	l.leased(before, state, t, server, l.trip.usual())
 	l.take(granted, server)
 	return l.check(ctx)
 }
 
-// reach is how long it takes until slots that are asked for now are in hand. It is bounded, because a process that was stopped in the middle of a
-// call of the store takes that for a slow store: it would ask for slots so far ahead that it got none.
-func (l *leaser) reach() time.Duration { return min(2*l.trip.high(), maxAhead) }
+// reach is how long it takes until slots that are asked for now are in hand; longer if there is little room for a lease that takes more than
+// usual. It is bounded, because a process that was stopped in the middle of a call of the store takes that for a slow store: it would ask
+// for slots so far ahead that it got none.
+func (l *leaser) reach(settings Settings) time.Duration {
+	high := l.trip.high()
+	return min(high+max(0, high-settings.room()), maxAhead)
+}
 
 func (l *leaser) settings() Settings {
 	l.account.mu.Lock()
@@ -234,15 +250,16 @@ func (l *leaser) check(ctx context.Context) time.Duration {
 func (l *leaser) take(g grant, server span) {
 	tick := l.fleet.now()
 	l.taking.add(tick - l.wanted)
-	if l.conflicts == 0 {
-		l.length = max(shortest, l.length*9/10)
-	}
-	l.conflicts, l.wanting = 0, false
+	l.conflicts, l.wanting, l.silent = 0, false, false
 	l.row++
+	settings := l.settings()
 	slots := make([]slot, g.n)
 	for i := range slots {
 		from := server.tick(g.start.Add(time.Duration(i) * g.interval))
-		slots[i] = slot{from: from, until: from + g.tolerance - server.width(), slack: l.settings().slack(), row: l.row}
+		slots[i] = slot{
+			from: from, patient: from + settings.room()/2, until: from + g.tolerance - server.width(),
+			slack: settings.slack(), row: l.row,
+		}
 	}
 	a := l.account
 	a.mu.Lock()
@@ -251,16 +268,15 @@ func (l *leaser) take(g grant, server span) {
 	a.away = false
 	a.lowered(server.tick(l.state.Cut))
 	a.mu.Unlock()
-	l.silent = false
 	wake(a.serve)
 	l.tell()
 }
 
-// free notes the first call time that nobody holds.
-func (l *leaser) free(tick time.Duration) {
+// seen notes the first call time that nobody holds.
+func (l *leaser) seen(free time.Duration) {
 	l.account.mu.Lock()
 	defer l.account.mu.Unlock()
-	l.account.free, l.account.away = tick, false
+	l.account.free, l.account.away = free, false
 	l.silent = false
 }
 
@@ -286,14 +302,14 @@ func (l *leaser) tell() {
 	l.fleet.OnChange(change)
 }
 
-// failed returns the pause after an attempt that failed. Whoever loses a race takes more the next time, and keeps out of the way for a
-// random while; the store's absence is told once.
+// failed returns the pause after an attempt that failed. Whoever loses a race keeps out of the way for a random while, a short one if
+// somebody waits; the store's absence is told once.
 func (l *leaser) failed(err error) time.Duration {
 	l.fresh = false
 	if errors.Is(err, ErrConflict) {
 		l.conflicts++
-		if l.conflicts > 1 {
-			l.length = min(longest, l.length*3/2)
+		if l.pressing {
+			return jittered((l.trip.usual() << min(l.conflicts, 4)) / 8)
 		}
 		return jittered(l.trip.usual() << min(l.conflicts, 3))
 	}

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,8 +149,8 @@ func fleetCases() []fleetCase {
 		{rate: 10, burst: 10, lasts: 30 * time.Second, used: 0.98},
 		{rate: 100, burst: 1, lasts: 10 * time.Second, used: 0.80},
 		{rate: 100, burst: 10, lasts: 10 * time.Second, used: 0.98},
-		{rate: 1000, burst: 50, lasts: 2 * time.Second, used: 0.98},
-		{rate: 5000, burst: 250, lasts: time.Second, used: 0.98},
+		{rate: 1000, burst: 50, lasts: 4 * time.Second, used: 0.98},
+		{rate: 5000, burst: 250, lasts: 2 * time.Second, used: 0.98},
 	} {
 		for _, c.replicas = range []int{1, 2, 4, 8, 16, 64} {
 			all = append(all, c)
@@ -170,7 +169,7 @@ func TestFleetKeepsAndUsesThePace(t *testing.T) {
 		t.Run(fmt.Sprintf("%v per second burst %d replicas %d", c.rate, c.burst, c.replicas), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const warm = 2 * time.Second
+				const warm = 4 * time.Second
 				w := newWorld(Settings{Ceiling: c.rate, Burst: c.burst}, 1).settled()
 				for range c.replicas {
 					w.backlog(w.add(), int(c.rate/float64(c.replicas))+8)
@@ -200,7 +199,7 @@ func TestFleetUnderFaults(t *testing.T) {
 		used    float64
 	}{
 		"nothing": {used: 0.98},
-		"eight to one to eight": {used: 0.93, each: func(w *world, i int) {
+		"eight to one to eight": {used: 0.95, each: func(w *world, i int) {
 			if i%2 == 1 {
 				for range 7 {
 					member(w)
@@ -323,11 +322,7 @@ func TestHiddenLimitIsFound(t *testing.T) {
 					refused := float64(u.refused) / float64(len(u.taken)+u.refused)
 					t.Logf("| room %v | Retry-After %v | used %.3f | refused %.2f %% |", room, retryAfter, used, 100*refused)
 					require.Greater(t, used, 0.9)
-					most := 0.01
-					if room > 100 {
-						most = 0.02 // a second's worth of burst hides the limit until it is exceeded by far
-					}
-					require.Less(t, refused, most)
+					require.Less(t, refused, 0.01)
 					w.record(t)
 				})
 			})
@@ -354,59 +349,6 @@ func TestLearnedRateIsKept(t *testing.T) {
 		fleet(10 * time.Second)
 		require.LessOrEqual(t, u.refused, 2, "nothing was learned twice")
 	})
-}
-
-// percentile returns the value that a part of all values stays within.
-func percentile(values []time.Duration, part float64) time.Duration {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
-}
-
-// shoppers lets interactive queries come at random and returns how long they waited.
-func shoppers(t *testing.T, w *world, r *replica, perSecond float64, d time.Duration) []time.Duration {
-	t.Helper()
-	var mu sync.Mutex
-	var waits []time.Duration
-	var all sync.WaitGroup
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		time.Sleep(time.Duration(w.random.ExpFloat64() / perSecond * float64(time.Second)))
-		all.Go(func() {
-			began := time.Now()
-			if r.Wait(r.ctx, &query.Query{Lane: query.Interactive, Client: "till"}) == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				waits = append(waits, time.Since(began))
-			}
-		})
-	}
-	all.Wait()
-	return waits
-}
-
-// TestInteractiveDoesNotFeelBulk compares how long interactive queries wait with and without a bulk backlog.
-func TestInteractiveDoesNotFeelBulk(t *testing.T) {
-	t.Parallel()
-	for _, replicas := range []int{1, 4} {
-		var p99 [2]time.Duration
-		for i, bulk := range []int{0, 500} {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(Settings{Ceiling: 200, Burst: 20}, 5).settled()
-				for range replicas {
-					w.backlog(w.add(), bulk/replicas)
-				}
-				time.Sleep(2 * time.Second)
-				waits := shoppers(t, w, w.replicas[0], 30, 20*time.Second)
-				w.end()
-				p99[i] = percentile(waits, 0.99)
-			})
-		}
-		t.Logf("| replicas %d | p99 without bulk %v | with bulk %v |", replicas, p99[0], p99[1])
-		if replicas == 1 {
-			require.LessOrEqual(t, p99[1], p99[0]*12/10+5*time.Millisecond)
-		} else {
-			require.LessOrEqual(t, p99[1], 400*time.Millisecond, "a turn of all replicas' leases")
-		}
-	}
 }
 
 // TestClientsShareFairly has 20 clients of very different appetite.

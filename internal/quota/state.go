@@ -36,6 +36,9 @@ func (s Settings) slack() time.Duration {
 	return time.Duration(max(s.Burst, 1)-1) * interval(s.Ceiling)
 }
 
+// room returns how late after its time a slot may be used. The rest of the slack is kept for what happens to calls on their way.
+func (s Settings) room() time.Duration { return s.slack() / 2 }
+
 // floor returns the lowest rate.
 func (s Settings) floor() float64 {
 	if s.Floor > 0 {
@@ -65,9 +68,14 @@ const (
 	probing = 30 * time.Second
 	// longestStep bounds the time that counts as use between two leases: a rate that grew in one leap would be found wrong too late.
 	longestStep = time.Second / 4
-	// slowGrowth and fastGrowth are by how much the size of leases changes.
-	slowGrowth = 1.03
-	fastGrowth = 1.3
+	// calming is how much of the length of a lease remains in the next one, crowding by how much it grows when replicas get into each
+	// other's way.
+	calming  = 0.98
+	crowding = 1.05
+	// mostReplicas is more than there ever are.
+	mostReplicas = 100_000
+	// fewer is what remains of the number of replicas when nobody came to lease in time.
+	fewer = 0.8
 	// gapShare is how much longer than the gap behind it a lease is at least.
 	gapShare = 80
 	// slowest is a rate of one call in a month.
@@ -82,8 +90,14 @@ type State struct {
 	Next time.Time `json:"next"`
 	// Rate is the present rate in calls per second.
 	Rate float64 `json:"rate"`
-	// Size is how many slots one lease has: the same for all replicas, so that all get the same.
-	Size float64 `json:"size,omitzero"`
+	// Block is how many nanoseconds one lease covers, and Trip how many it takes until its slots are in hand: the same for all replicas,
+	// because who leases earlier or more than the others leaves nothing to them.
+	Block int64 `json:"block_ns,omitzero"`
+	Trip  int64 `json:"trip_ns,omitzero"`
+	// Leased is how many nanoseconds were ever leased, without the gaps in between.
+	Leased int64 `json:"leased_ns,omitzero"`
+	// Replicas is about how many replicas lease.
+	Replicas float64 `json:"replicas,omitzero"`
 	// Slack is how many nanoseconds after its time a call that was leased last may be made.
 	Slack int64 `json:"slack_ns,omitzero"`
 	// Low is the rate at the last decrease, or at the start, and Busy for how many nanoseconds the rate was used up since.
@@ -113,7 +127,8 @@ func readState(data []byte, now time.Time) (State, error) {
 	if strict.Read(data, &s) != nil {
 		return State{}, ErrBroken
 	}
-	whole := s.Rate >= slowest && s.Size >= 0 && s.Low >= slowest && s.Knee >= 0 && s.Slack >= 0 && s.Busy >= 0
+	whole := s.Rate >= slowest && s.Low >= slowest && s.Knee >= 0 && s.Replicas >= 0 && min(s.Slack, s.Busy, s.Block, s.Trip, s.Leased) >= 0
+	whole = whole && s.Replicas <= mostReplicas && s.Leased <= math.MaxInt64/2
 	if !whole || s.Next.After(now.Add(farAhead)) || s.Cut.After(now.Add(farAhead)) {
 		return State{}, ErrBroken
 	}
@@ -133,12 +148,17 @@ type terms struct {
 	reach time.Duration
 	// vague is how far the replica's calls can be off their times because its clock and its timers are not exact.
 	vague time.Duration
-	// round is the time within which all replicas should have had a lease.
-	round time.Duration
+	// pressing tells that somebody waits for these slots.
+	pressing bool
+	// others is what the others have leased since this replica's last turn, if round.
+	others time.Duration
+	round  bool
+	// raced tells that others were faster, more than once.
+	raced bool
 }
 
 // tolerance returns how long after its time a slot may be used: as long as the burst allows, or as it takes to hit it at all.
-func (t terms) tolerance() time.Duration { return max(t.slack(), t.vague) }
+func (t terms) tolerance() time.Duration { return max(t.room(), t.vague) }
 
 // grant is a row of slots: call times that nobody else has.
 type grant struct {
@@ -148,33 +168,91 @@ type grant struct {
 	n         int
 }
 
-// start returns the first call time that is free and can be reached. Behind slots that may be used later than the burst allows, because
-// their holder could not do better, stands a gap of the difference.
+// free returns the first call time that nobody holds. Behind slots that may be used later than the burst allows, because their holder could
+// not do better, stands a gap of the difference.
+func (s State) free(t terms) time.Time { return s.Next.Add(max(0, time.Duration(s.Slack)-t.slack())) }
+
+// start returns the first call time that is free and can be reached.
 func (s State) start(t terms) time.Time {
-	free := s.Next.Add(max(0, time.Duration(s.Slack)-t.slack()))
-	reachable := t.now.Add(t.reach - t.slack())
+	reachable := t.now.Add(t.reach - t.room())
 	if s.Renewed {
 		reachable = t.now.Add(maxAhead)
 	}
-	if free.After(reachable) {
+	if free := s.free(t); free.After(reachable) {
 		return free
 	}
 	return reachable
 }
 
-// lease gives out the next slots, as many as a lease has now, but n at most.
-func (s State) lease(t terms, n int) (State, grant) {
-	spare := s.Next.Before(t.now)
-	s = s.recover(t.Settings, t.now)
-	size := max(int(s.Size), 1, s.worthIts(t))
-	g := grant{start: s.start(t), interval: interval(s.Rate), tolerance: t.tolerance(), n: min(n, size)}
-	if n >= size {
-		s.Size = s.resized(g.start.Add(time.Duration(g.n)*g.interval).Sub(t.now), t.round, spare)
+// block returns the time that one lease covers: not much less than a lease takes, and more while replicas get into each other's way.
+func (s State) block() time.Duration {
+	return min(max(time.Duration(s.Block), s.trip()*3/4, shortest), longest)
+}
+
+// trip returns how long it takes until leased slots are in hand. It is bounded, because one replica must not hold all of them up.
+func (s State) trip() time.Duration { return min(time.Duration(s.Trip), longest) }
+
+// lead returns how far ahead of the present the first free call time is at most when a lease begins. It is less than 0 where the burst
+// leaves room enough: then slots are leased when their time has come already, and what is free can be had at once by those that
+// somebody waits for. What a lease takes, a block in case somebody misses his turn, and at least a quarter of the room remain.
+func (s State) lead(settings Settings) time.Duration {
+	return max(s.block()+s.trip(), settings.room()/4) - settings.room()
+}
+
+// limit returns how far ahead of the present the first free call time may be for a lease to begin. Who presses goes before those who
+// take their turn.
+func (s State) limit(t terms) time.Duration {
+	lead := s.lead(t.Settings)
+	if !t.pressing {
+		return lead
 	}
-	s.Next = g.start.Add(time.Duration(g.n) * g.interval)
+	return min(max(lead, 0)+2*max(s.block(), interval(s.Rate)), longestPress)
+}
+
+// early returns how much too early it is to lease; less than 0 if it is not.
+func (s State) early(t terms) time.Duration {
+	return max(s.free(t).Sub(t.now), -farAhead) - s.limit(t)
+}
+
+// fits returns how many slots there are from the given start to the end of the block behind the limit.
+func (s State) fits(t terms, start time.Time) int {
+	step := interval(s.Rate)
+	left := t.now.Add(s.limit(t) + s.block()).Sub(start)
+	return max(int((left+step-1)/step), s.worthIts(t), 1)
+}
+
+// lease gives out the next slots, n at most.
+func (s State) lease(t terms, n int) (State, grant) {
+	start, late := s.start(t), s.early(t)+s.block() < 0
+	s = s.recover(t, n > s.fits(t, start))
+	g := grant{start: start, interval: interval(s.Rate), tolerance: t.tolerance(), n: min(n, s.fits(t, start))}
+	took := time.Duration(g.n) * g.interval
+	s.Next, s.Leased = g.start.Add(took), s.Leased+int64(took)
 	s.Slack = int64(g.tolerance)
 	s.Renewed = false
+	s.Trip = int64(max(t.reach+t.vague, s.trip()*15/16))
+	s.Block = int64(float64(s.block()) * calming)
+	if t.raced {
+		s.Block = int64(float64(s.block()) * crowding)
+	}
+	if !t.pressing {
+		s.Replicas = s.counted(t, took, late)
+	}
 	return s, g
+}
+
+// counted returns about how many replicas lease, after a turn in which one of them took so much. One that gets a part p of all slots makes a
+// part p of all leases, and says 1/p: the average of what they say is how many they are, however uneven the parts. A lease that came late
+// tells that somebody waited for others who are gone.
+func (s State) counted(t terms, took time.Duration, late bool) float64 {
+	count := s.Replicas
+	if late {
+		count *= fewer
+	}
+	if t.round {
+		count += (min(ratio(t.others+took, took), mostReplicas) - count) / 8
+	}
+	return count
 }
 
 // worthIts returns how many slots make up for the gap that has to stand behind a lease if the burst is smaller than what the clock is off.
@@ -186,32 +264,19 @@ func (s State) worthIts(t terms) int {
 	return int(min(gapShare*gap, maxAhead/2) / interval(s.Rate))
 }
 
-// resized returns the size of the next lease. The last slot of this one is about as far away as a round of all replicas takes.
-func (s State) resized(round, target time.Duration, spare bool) float64 {
-	size := max(s.Size, 1)
-	switch {
-	case spare:
-		return size * fastGrowth
-	case round > target*2:
-		return max(1, size/fastGrowth)
-	case round > target:
-		return max(1, size/slowGrowth)
-	default:
-		return size * slowGrowth
-	}
-}
-
-// recover lets the rate grow with the time in which it was used up. An idle account learns nothing.
-func (s State) recover(settings Settings, now time.Time) State {
-	if used := now.Sub(s.Seen); !s.Seen.IsZero() && used > 0 && !s.Next.Before(now) {
+// recover lets the rate grow with the time in which it was used up: slots were leased one behind the other, and more were wanted. An account
+// that is idle, or has enough, learns nothing.
+func (s State) recover(t terms, short bool) State {
+	busy := !s.Seen.IsZero() && !s.Next.Before(t.now.Add(s.lead(t.Settings)-s.block()/2))
+	if used := t.now.Sub(s.Seen); busy && short && used > 0 {
 		s.Busy += int64(min(used, longestStep))
 	}
-	if now.After(s.Seen) {
-		s.Seen = now
+	if t.now.After(s.Seen) && (short || !busy) {
+		s.Seen = t.now
 	}
 	s.Rate = s.grown()
-	if s.Rate >= settings.Ceiling {
-		s.Rate, s.Low, s.Busy, s.Knee = settings.Ceiling, settings.Ceiling, 0, 0
+	if s.Rate >= t.Ceiling {
+		s.Rate, s.Low, s.Busy, s.Knee = t.Ceiling, t.Ceiling, 0, 0
 	}
 	return s
 }
@@ -276,8 +341,8 @@ func (s State) throttled(settings Settings, now time.Time, r refusal) State {
 	s.Rate = max(min(before*factor, s.Knee*rest), settings.floor())
 	s.Low, s.Busy, s.Seen = s.Rate, 0, now
 	s.Cut = now
-	if leased.After(now) {
-		s.Cut = leased
+	if last := leased.Add(time.Duration(s.Slack)); last.After(now) {
+		s.Cut = last
 	}
 	return s
 }

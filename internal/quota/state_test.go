@@ -12,7 +12,7 @@ import (
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func termsAt(s Settings, at time.Duration) terms {
-	return terms{Settings: s, now: epoch.Add(at), reach: 5 * time.Millisecond, vague: time.Millisecond, round: shortest}
+	return terms{Settings: s, now: epoch.Add(at), reach: 5 * time.Millisecond, vague: time.Millisecond}
 }
 
 // modelReplica is one of several that lease from the same entry. What it knows of the entry may be old.
@@ -52,13 +52,15 @@ func TestSlotsBelongToOneReplica(t *testing.T) {
 			"lease": func(r *rapid.T) {
 				m, terms := pick(r), termsAt(settings, now)
 				terms.vague = time.Duration(rapid.IntRange(1, 50).Draw(r, "vague")) * time.Millisecond
+				terms.pressing, terms.raced = rapid.Bool().Draw(r, "pressing"), rapid.Bool().Draw(r, "raced")
+				terms.round, terms.others = true, time.Duration(rapid.IntRange(0, 3000).Draw(r, "others"))*time.Millisecond
 				before := m.state
 				after, g := before.lease(terms, rapid.IntRange(1, 100).Draw(r, "n"))
 				if !write(m, after) {
 					return
 				}
 				require.False(r, g.start.Before(last), "slots of two leases never overlap")
-				require.False(r, g.start.Before(terms.now.Add(-settings.slack())), "nor lie further back than the burst")
+				require.False(r, g.start.Before(terms.now.Add(-settings.room())), "nor lie further back than half of the burst")
 				require.GreaterOrEqual(r, g.start.Sub(before.Next), max(0, time.Duration(before.Slack)-settings.slack()), "the gap is kept")
 				require.GreaterOrEqual(r, g.interval, interval(settings.Ceiling))
 				require.GreaterOrEqual(r, g.n, 1)
@@ -104,8 +106,8 @@ func TestFloor(t *testing.T) {
 // used lets the rate be used up for a while, in leases of 100 ms.
 func used(s State, settings Settings, from, d time.Duration) State {
 	for at := from; at < from+d; at += 100 * time.Millisecond {
-		s.Next = epoch.Add(at + time.Millisecond)
-		s = s.recover(settings, epoch.Add(at))
+		s.Next = epoch.Add(at + 100*time.Millisecond)
+		s = s.recover(terms{Settings: settings, now: epoch.Add(at)}, true)
 	}
 	return s
 }
@@ -130,7 +132,7 @@ func TestIdleAccountLearnsNothing(t *testing.T) {
 	s := begin(settings)
 	for at := range 100 {
 		s.Next = epoch.Add(time.Duration(at) * time.Second)
-		s = s.recover(settings, s.Next.Add(time.Millisecond))
+		s = s.recover(terms{Settings: settings, now: s.Next.Add(time.Millisecond)}, true)
 	}
 	require.InDelta(t, 125, s.Rate, 0)
 }
@@ -198,7 +200,8 @@ func TestIntervalIsNeverTooShort(t *testing.T) {
 func TestStateIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	s := State{
-		Next: epoch, Rate: 12.5, Size: 3.5, Slack: 9, Low: 10, Busy: 11, Knee: 14, Cut: epoch.Add(-time.Second), Seen: epoch.Add(-time.Minute),
+		Next: epoch, Rate: 12.5, Slack: 9, Block: 3, Trip: 4, Leased: 5, Replicas: 6.5,
+		Low: 10, Busy: 11, Knee: 14, Cut: epoch.Add(-time.Second), Seen: epoch.Add(-time.Minute),
 		Renewed: true, Unknown: []byte(`{"colour":"blue"}`),
 	}
 	value, err := s.bytes()
@@ -213,7 +216,8 @@ func brokenStates() []string {
 	return []string{
 		``, `{`, `null`, `[]`, `{}`, `{"rate":0,"low":1}`, `{"rate":-1,"low":1}`, `{"rate":1,"low":0}`, `{"rate":1,"low":1,"rate":2}`,
 		`{"rate":"1","low":1}`, `{"rate":1,"low":1,"slack_ns":-1}`, `{"rate":1,"low":1,"busy_ns":-1}`, `{"rate":1,"low":1,"knee":-1}`,
-		`{"rate":1,"low":1,"size":-1}`, `{"rate":1,"low":1,"next":"2036-01-01T00:00:00Z"}`, `{"rate":1,"low":1,"cut":"2036-01-01T00:00:00Z"}`,
+		`{"rate":1,"low":1,"replicas":-1}`, `{"rate":1,"low":1,"block_ns":-1}`, `{"rate":1,"low":1,"trip_ns":-1}`,
+		`{"rate":1,"low":1,"leased_ns":-1}`, `{"rate":1,"low":1,"next":"2036-01-01T00:00:00Z"}`, `{"rate":1,"low":1,"cut":"2036-01-01T00:00:00Z"}`,
 		`{"rate":1,"low":1,"next":7}`, `{"rate":1e999,"low":1}`, "{\"rate\":1,\"low\":1,\"x\":\"\xff\"}", `{"rate":1,"low":1} x`,
 	}
 }
@@ -233,7 +237,8 @@ func FuzzReadState(f *testing.F) {
 	for _, data := range brokenStates() {
 		f.Add([]byte(data))
 	}
-	f.Add([]byte(`{"next":"2026-01-02T03:04:05Z","rate":100,"size":2,"slack_ns":90,"low":50,"busy_ns":7,"knee":120,"cut":"2026-01-02T03:04:04Z"}`))
+	f.Add([]byte(`{"next":"2026-01-02T03:04:05Z","rate":100,"replicas":2,"block_ns":20000000,"slack_ns":90,"low":50,` +
+		`"busy_ns":7,"knee":120,"cut":"2026-01-02T03:04:04Z"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := readState(data, epoch)
 		if err != nil {
