@@ -245,7 +245,7 @@ func TestTroubleWithTheFiguresIsToldOnce(t *testing.T) {
 	require.NoError(t, built.Close(t.Context()))
 	require.Len(t, s.lines("figures not read"), 5)
 	require.Len(t, s.lines("figures not read", `"error":"context deadline exceeded"`), 2)
-	require.Len(t, s.lines("figures not read", "10059"), 1)
+	require.Len(t, s.lines("figures not read", `"server_code":10059`), 1)
 	require.Len(t, s.lines("figures are read again"), 1)
 	require.Empty(t, s.lines("free text"))
 }
