@@ -82,6 +82,15 @@ func (s *site) raceWriters(t *testing.T) {
 	ids := times(150, 800)
 	before := len(s.read(t).results)
 	var refused, stepdowns int
+	var racers []*publish.Publisher
+	for range writers { // Before the first step-down, because binding to a stream takes its leader.
+		writer, err := publish.New(t.Context(), publish.Options{
+			JS: s.js, Subjects: query.NewSubjects("discount"), ResultStream: resultsStream, DeadStream: deadStream, RetryStream: retriesStream,
+			Timeout: 2 * time.Second,
+		})
+		require.NoError(t, err)
+		racers = append(racers, writer)
+	}
 	var mu sync.Mutex
 	var writing, stepping sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -93,12 +102,7 @@ func (s *site) raceWriters(t *testing.T) {
 			pause(ctx, 1500*time.Millisecond)
 		}
 	})
-	for range writers {
-		writer, err := publish.New(t.Context(), publish.Options{
-			JS: s.js, Subjects: query.NewSubjects("discount"), ResultStream: resultsStream, DeadStream: deadStream, RetryStream: retriesStream,
-			Timeout: 2 * time.Second,
-		})
-		require.NoError(t, err)
+	for _, writer := range racers {
 		for part := range 4 {
 			writing.Go(func() {
 				for id := part; id < ids; id += 4 {
