@@ -19,7 +19,7 @@ var actions = map[fault.Code]string{
 	fault.SealMismatch:      "Its sealed data belongs to another query: have its publisher look into it; do not replay it.",
 	fault.PlainCard:         "Its publisher sends card data in the clear: have that stopped at once, then drop it.",
 	fault.BadCard:           "Its card number can't be right: have its publisher ask again with the right one, then drop it.",
-	fault.ForbiddenCardData: "Its publisher sends data that must never be stored: have that stopped at once. Nothing of the query was kept, so drop it.",
+	fault.ForbiddenCardData: "Its publisher sends data that must never be stored: have that stopped at once; nothing of the query was kept, so drop it.",
 	fault.Horizon:           "The upstream did not answer for as long as its lane waits: see that it answers now, then replay it.",
 	fault.CrashLoop:         "Workers died while they held it: find out why before anything else, then replay it alone with a canary of 1.",
 	fault.Panicked:          "It makes the worker panic: update the workers to a release that mends it, then replay it alone.",
