@@ -83,11 +83,10 @@ func TestSoak(t *testing.T) {
 // workers does.
 func (s *soak) staff(t *testing.T) {
 	t.Helper()
-	ready := func() bool { return slices.ContainsFunc(s.workers, func(w *worker) bool { return w.ready() }) }
-	for deadline := time.Now().Add(2 * time.Minute); !ready() && time.Now().Before(deadline); pause(t.Context(), 100*time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !slices.ContainsFunc(s.workers, (*worker).ready); pause(t.Context(), 100*time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "no worker is ready")
 		s.replaceEnded(t)
 	}
-	require.True(t, ready(), "no worker is ready")
 }
 
 // inject injects one fault. Most of them end by themselves; the rest end with the next one of their kind, or with heal.
