@@ -42,9 +42,9 @@ func TestF31Scale(t *testing.T) {
 func TestF32StoreAway(t *testing.T) {
 	t.Parallel()
 	// leased is the longest time for which call times are handed out, with the slack of the burst, and a call's way.
-	const rate, burst, leased = 200, 20, 1300*time.Millisecond + onTheWay
+	const rate, burst, leased, workers = 200, 20, 1300*time.Millisecond + onTheWay, 4
 	p := newPaced(t, rate, burst)
-	p.begin(t, 4)
+	p.begin(t, workers)
 	feeding := p.feed(t, p.load, 4*rate)
 	p.warmUp(t)
 	kills := 1
@@ -65,6 +65,7 @@ func TestF32StoreAway(t *testing.T) {
 	}
 	feeding.stop()
 	found := p.finish(t, p.load, soon, 20)
-	p.requirePace(t, most*kills)
+	// What the workers hold when the broker dies may be called already, and is then called again under a permit of its own.
+	p.requirePace(t, workers*slotsEach*kills)
 	t.Logf("F32: the store was away %d times; at most %d calls were made after that, with slots leased before; %d queries, none lost", kills, most, found.Queries)
 }
