@@ -84,6 +84,21 @@ func (s *site) finish(t *testing.T, l *load, within time.Duration, mostCalls int
 	return found
 }
 
+// requireNoneAgain requires that no query waited for its ack wait. What the broker sends to a pull while its worker gives it up, because it
+// got no processor for two seconds, comes again: such a pull, which the worker has told of, excuses as many queries as it may have asked for.
+func (s *site) requireNoneAgain(t *testing.T, found report) {
+	t.Helper()
+	givenUp := 0
+	for _, output := range s.outputs {
+		givenUp += output.pullsGivenUp()
+	}
+	t.Logf("delivered again %d (target 0); pulls given up %d", found.Redelivered, givenUp)
+	require.LessOrEqual(t, found.Redelivered, givenUp*slotsOfAPull, "I7: queries waited for their ack wait")
+}
+
+// slotsOfAPull is how many queries a worker asks for at most at once, where a test says nothing else.
+const slotsOfAPull = 32
+
 // quiesce waits until the queues are empty and returns what is left in them.
 func (s *site) quiesce(t *testing.T, within time.Duration) string {
 	t.Helper()

@@ -13,6 +13,25 @@ import (
 	"discountquery.example/worker/internal/query"
 )
 
+// TestF00GivenUpPullsAreCounted shows the outputs of two workers, one of which gave up a pull, as one line says and others do not.
+func TestF00GivenUpPullsAreCounted(t *testing.T) {
+	t.Parallel()
+	quiet, busy := &tail{}, &tail{}
+	for _, line := range []string{
+		`{"level":"info","msg":"consumer","consumer":"easypay-bulk","event":"pulling"}`,
+		`{"level":"warn","msg":"consumer","consumer":"easypay-bulk","event":"pull_failed","error":"context deadline exceeded"}`,
+	} {
+		_, err := quiet.Write([]byte(line + "\n"))
+		require.NoError(t, err)
+	}
+	_, err := busy.Write([]byte(`{"level":"warn","msg":"consumer","consumer":"easypay-bulk","event":"pull_failed","error":"nats: no heartbeat received"}` + "\n"))
+	require.NoError(t, err)
+	require.Zero(t, quiet.pullsGivenUp())
+	require.Equal(t, 1, busy.pullsGivenUp())
+	s := &site{outputs: []*tail{quiet, busy}}
+	s.requireNoneAgain(t, report{figures: figures{Redelivered: slotsOfAPull}})
+}
+
 // TestF00EarlyAcksAreSeen shows the rule of the wire what it must refuse, and what it must not.
 func TestF00EarlyAcksAreSeen(t *testing.T) {
 	t.Parallel()

@@ -189,12 +189,49 @@ func (s *site) awaitReplicas(t *testing.T) {
 			if err != nil || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
 				return false
 			}
-			for _, replica := range info.Cluster.Replicas {
-				if !replica.Current || replica.Offline {
-					return false
-				}
+			if !inStep(info.Cluster) {
+				return false
 			}
 		}
 		return true
 	}, soon, 100*time.Millisecond)
+	s.awaitConsumers(t)
+}
+
+// awaitConsumers waits until each broker has what it must of the consumers as well, which can take a minute after one was cut off: with one more
+// broker away until then, a consumer has no majority and delivers nothing. A broker that never gets there is not this test's concern.
+func (s *site) awaitConsumers(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	for ctx := within(t, soon); ctx.Err() == nil; pause(ctx, 200*time.Millisecond) {
+		if s.consumersInStep(ctx) {
+			t.Logf("all consumers in step after %s", time.Since(began))
+			return
+		}
+	}
+	t.Logf("some consumers not in step after %s", time.Since(began))
+}
+
+func (s *site) consumersInStep(ctx context.Context) bool {
+	for _, name := range []string{queriesStream, retriesStream} {
+		stream, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return false
+		}
+		consumers := stream.ListConsumers(ctx)
+		for info := range consumers.Info() {
+			if !inStep(info.Cluster) {
+				return false
+			}
+		}
+		if consumers.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// inStep tells whether all replicas are there and have what the leader has.
+func inStep(cluster *jetstream.ClusterInfo) bool {
+	return cluster != nil && !slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return !p.Current || p.Offline })
 }

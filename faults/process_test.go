@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,10 +26,11 @@ type process struct {
 	done   chan struct{}
 }
 
-// tail keeps the end of what a process writes.
+// tail keeps the end of what a process writes, and counts the pulls that it says it has given up.
 type tail struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	givenUp int
 }
 
 const tailLength = 8 << 10
@@ -36,12 +38,20 @@ const tailLength = 8 << 10
 func (o *tail) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.givenUp += bytes.Count(p, []byte(jetstream.ErrNoHeartbeat.Error()))
 	if o.text.Len() > 4*tailLength {
 		kept := bytes.Clone(o.text.Bytes()[o.text.Len()-tailLength:])
 		o.text.Reset()
 		o.text.Write(kept)
 	}
 	return o.text.Write(p)
+}
+
+// pullsGivenUp returns how many pulls the process has given up because two heartbeats of the broker did not come.
+func (o *tail) pullsGivenUp() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.givenUp
 }
 
 func (o *tail) String() string {

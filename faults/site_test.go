@@ -64,6 +64,8 @@ type site struct {
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	started  int
+	// outputs are those of all workers that were started.
+	outputs []*tail
 	// providers are those that the workers serve.
 	providers []query.Provider
 	// ring holds the workers' keys, to which card data is sealed.
@@ -207,6 +209,7 @@ func (s *site) launchAs(t *testing.T, cmd *exec.Cmd, environment ...string) *wor
 	name, environment := "worker "+strconv.Itoa(s.started), append(environment, "DISCOUNT_ADMIN__LISTEN="+w.admin)
 	w.run = func() {
 		w.process = start(t, name, s.dir, &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Stderr: cmd.Stderr}, environment...)
+		s.outputs = append(s.outputs, w.output)
 	}
 	w.run()
 	return w
