@@ -25,12 +25,18 @@ func (a *App) brokerEvent(event broker.Event) {
 		a.health.Ready("permissions") // A new connection may have new rights. If it has not, that is told again.
 		a.log.Info("broker", fields...)
 		return
-	case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
-		a.health.Unready("broker", string(event.Kind))
+	case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused, broker.EventTLSFailed,
+		broker.EventFilesUnusable:
+		if !a.health.Unready("broker", string(event.Kind)) {
+			return // Attempts come several times a second; one line says so.
+		}
 	case broker.EventPublishDenied, broker.EventSubscribeDenied:
 		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
 		a.forgetDenialLater()
 	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
+	}
+	if advice := event.Kind.Advice(); advice != "" {
+		fields = append(fields, zap.String("advice", advice))
 	}
 	a.log.Warn("broker", fields...)
 }

@@ -77,7 +77,8 @@ func TestBrokerEvents(t *testing.T) {
 		built.brokerEvent(broker.Event{Kind: kind, Subject: "discount.result.x"})
 		want := map[string]string{}
 		switch kind {
-		case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused:
+		case broker.EventDisconnected, broker.EventClosed, broker.EventReconnectFailed, broker.EventCredentialsRefused, broker.EventTLSFailed,
+			broker.EventFilesUnusable:
 			want["broker"] = string(kind)
 		case broker.EventPublishDenied, broker.EventSubscribeDenied:
 			want["permissions"] = string(kind) + ": discount.result.x"
@@ -87,6 +88,25 @@ func TestBrokerEvents(t *testing.T) {
 		built.brokerEvent(broker.Event{Kind: broker.EventReconnected})
 		require.Empty(t, built.Problems(), "a new connection may have new rights; if not, that is told again")
 	}
+}
+
+// TestRefusalsAreToldOnce lets the broker refuse a worker again and again: one line says so, and what to do.
+func TestRefusalsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	built, err := New(t.Context(), Options{Config: s.Config, Log: s.log})
+	require.NoError(t, err)
+	for range 2 {
+		built.brokerEvent(broker.Event{Kind: broker.EventDisconnected})
+		for range 10 {
+			built.brokerEvent(broker.Event{Kind: broker.EventCredentialsRefused})
+		}
+		built.brokerEvent(broker.Event{Kind: broker.EventReconnected})
+	}
+	require.NoError(t, built.Close(t.Context()))
+	require.Len(t, s.lines(`"level":"warn"`, `"event":"credentials_refused"`, "refuses our credentials", "read again"), 2, "once for each time")
+	require.Len(t, s.lines(`"event":"disconnected"`), 2)
+	require.Empty(t, s.lines(`"event":"disconnected"`, "advice"))
 }
 
 func TestConsumerEvents(t *testing.T) {

@@ -24,7 +24,7 @@ type Options struct {
 	Name string
 	// CredentialsFile holds a user's JWT and seed. It is read anew at each connect and reconnect.
 	CredentialsFile string
-	// NKeyFile holds a user's NKey seed. The seed is read anew at each connect and reconnect, but the key must stay the same.
+	// NKeyFile holds a user's NKey seed. It is read anew at each connect and reconnect.
 	NKeyFile string
 	// User goes with PasswordFile, which holds the password alone and is read anew at each connect and reconnect.
 	User         string
@@ -67,6 +67,8 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept := &keeper{Options: o}
+	options = append(options, kept.hooks()...)
 	if err := ctx.Err(); err != nil {
 		return nil, problem("connect", fault.BrokerUnreachable, err, "connect to %s: stopped before it began", o.target())
 	}
@@ -77,6 +79,7 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		nc, err := nats.Connect(o.URL, options...)
+		kept.conn.Store(nc)
 		done <- outcome{nc, err}
 	}()
 	select {
@@ -120,7 +123,6 @@ func (o Options) build() ([]nats.Option, error) {
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(o.InProcess))
 	}
-	options = append(options, o.handlers()...)
 	for _, build := range []func() ([]nats.Option, error){o.user, o.TLS.build} {
 		more, err := build()
 		if err != nil {
@@ -145,11 +147,11 @@ func (o Options) user() ([]nats.Option, error) {
 		}
 		return []nats.Option{credentials}, nil
 	case o.NKeyFile != "":
-		nkey, err := nats.NkeyOptionFromSeed(o.NKeyFile)
+		user, err := o.nkey()
 		if err != nil {
 			return nil, wrong(err, "NKey file", o.NKeyFile)
 		}
-		return []nats.Option{nkey}, nil
+		return []nats.Option{nats.Nkey(user.Nkey, user.SignatureCB)}, nil
 	case o.User != "":
 		if _, err := o.readPassword(); err != nil {
 			return nil, wrong(err, "password file", o.PasswordFile)
@@ -170,6 +172,16 @@ func tryCredentials(credentials nats.Option) error {
 	}
 	_, err := scratch.SignatureCB([]byte("nonce"))
 	return err
+}
+
+// nkey returns options that hold the public key of the NKey file, and sign with the seed that is there by then.
+func (o Options) nkey() (nats.Options, error) {
+	var scratch nats.Options
+	option, err := nats.NkeyOptionFromSeed(o.NKeyFile)
+	if err == nil {
+		err = option(&scratch)
+	}
+	return scratch, err
 }
 
 func (o Options) readPassword() (string, error) {

@@ -28,6 +28,11 @@ const (
 	EventSubscribeDenied EventKind = "subscribe_denied"
 	// EventCredentialsRefused is a server that refuses our credentials.
 	EventCredentialsRefused EventKind = "credentials_refused"
+	// EventTLSFailed is an attempt to get the connection back whose TLS handshake failed, on our side or on the server's.
+	EventTLSFailed EventKind = "tls_failed"
+	// EventFilesUnusable is an attempt to get the connection back that failed while a file with credentials or certificates is missing
+	// or holds something else.
+	EventFilesUnusable EventKind = "files_unusable"
 	// EventSlowConsumer is a subscription that dropped messages because they came faster than they were read.
 	EventSlowConsumer EventKind = "slow_consumer"
 	// EventError is any other error outside a call.
@@ -38,8 +43,25 @@ const (
 func EventKinds() []EventKind {
 	return []EventKind{
 		EventDisconnected, EventReconnected, EventReconnectFailed, EventClosed, EventLameDuck,
-		EventPublishDenied, EventSubscribeDenied, EventCredentialsRefused, EventSlowConsumer, EventError,
+		EventPublishDenied, EventSubscribeDenied, EventCredentialsRefused, EventTLSFailed, EventFilesUnusable, EventSlowConsumer, EventError,
 	}
+}
+
+// Advice says what to do about an event that does not pass by itself, "" for all others.
+func (k EventKind) Advice() string {
+	switch k {
+	case EventCredentialsRefused:
+		return "the server refuses our credentials: put valid ones in place or let the server know these; the files are read again at each attempt"
+	case EventTLSFailed:
+		return "the TLS handshake fails: check the CA file, our certificate, and the certificate and host name of the server; " +
+			"the files are read again at each attempt"
+	case EventFilesUnusable:
+		return "a file with credentials or certificates can't be used: check that it is there, that we may read it and what it holds; " +
+			"it is read again at each attempt"
+	case EventDisconnected, EventReconnected, EventReconnectFailed, EventClosed, EventLameDuck, EventPublishDenied, EventSubscribeDenied,
+		EventSlowConsumer, EventError:
+	}
+	return ""
 }
 
 // Event is one thing that happened to a connection outside a call. It carries no text of the server's.
@@ -82,32 +104,4 @@ func refusesCredentials(err error) bool {
 		}
 	}
 	return false
-}
-
-// handlers returns the options that turn the client's callbacks into events. Callbacks come one at a time.
-func (o Options) handlers() []nats.Option {
-	tell := func(nc *nats.Conn, event Event) {
-		// A connection in process has a URL too, but nobody is there.
-		if url := nc.ConnectedUrl(); url != "" && o.InProcess == nil {
-			event.Server = RedactURL(url)
-		}
-		// Without a handler the client would write to the standard error output, so there always is one.
-		if o.OnEvent != nil {
-			o.OnEvent(event)
-		}
-	}
-	return []nats.Option{
-		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) { tell(nc, Event{Kind: EventDisconnected}) }),
-		nats.ReconnectHandler(func(nc *nats.Conn) { tell(nc, Event{Kind: EventReconnected}) }),
-		nats.ReconnectErrHandler(func(nc *nats.Conn, err error) {
-			if refusesCredentials(err) {
-				tell(nc, Event{Kind: EventCredentialsRefused})
-				return
-			}
-			tell(nc, Event{Kind: EventReconnectFailed})
-		}),
-		nats.ClosedHandler(func(nc *nats.Conn) { tell(nc, Event{Kind: EventClosed}) }),
-		nats.LameDuckModeHandler(func(nc *nats.Conn) { tell(nc, Event{Kind: EventLameDuck}) }),
-		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { tell(nc, errorEvent(err)) }),
-	}
 }

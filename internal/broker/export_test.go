@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/nats-io/nats.go"
+
 // StreamFieldNames returns the settings of a stream that a plan compares.
 func StreamFieldNames() []string {
 	var names []string
@@ -17,3 +19,6 @@ func ConsumerFieldNames() []string {
 	}
 	return names
 }
+
+// TellFailure tells why the last attempt to connect failed, as it is done before the next one.
+func TellFailure(o Options, nc *nats.Conn) { (&keeper{Options: o}).tellFailure(nc) }
