@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 # The modules of this repository: the worker, its load harness, and the tools.
-MODULES := . bench tools tools/licences tools/prom tools/vuln
+MODULES := . bench tools tools/image tools/k8s tools/k8s/score tools/licences tools/prom tools/vuln
 # How long each fuzz target runs, and which ones (a regular expression of their names).
 FUZZTIME ?= 20s
 FUZZ ?= .
@@ -14,7 +14,7 @@ FUZZ ?= .
 BENCH ?= .
 BENCHTIME ?= 1s
 COUNT ?= 1
-# Arguments for `make demo` and `make bench-drain`.
+# Arguments for `make demo`, `make bench-drain` and `make sizing`.
 ARGS ?=
 # The most a whole test run may take.
 TIMEOUT ?= 15m
@@ -26,16 +26,29 @@ LINT = go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## Show this list.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: check
-check: fmt-check tidy-check vet lint rules-check supply build test-race bench-check ## Everything a change must pass: what CI runs.
+check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race bench-check faults ## Everything a change must pass: what CI runs.
 	@echo "==> all checks passed"
 
 .PHONY: build
 build: ## Build bin/worker, static and reproducible.
 	@echo "==> build $(VERSION)"
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/worker ./cmd/worker
+
+# Arguments for `make image`, such as "-json" or "-platforms linux/amd64".
+IMAGEARGS ?=
+.PHONY: image
+image: ## Build the container image without Docker: bin/image, an OCI layout, with what is in it and how it was built.
+	@echo "==> image $(VERSION) (the first run builds its tools)" >&2
+	@cd tools/image && go build -o ../../bin/build-image .
+	@bin/build-image -version '$(VERSION)' $(IMAGEARGS)
+
+.PHONY: image-check
+image-check: ## Build the image twice, look into it, and start it as a container would be started.
+	@echo "==> image: vet and test"
+	@cd tools/image && go vet ./... && go test -timeout $(TIMEOUT) ./...
 
 .PHONY: demo
 demo: ## Run the demo: broker, both upstreams, worker and publisher in one process (ARGS="--queries 1000").
@@ -67,6 +80,11 @@ SOAK ?= 60m
 faults-short: ## In short: each fault a few times.
 	@echo "==> faults, in short"
 	@go test -tags faults -count=1 ./faults/...
+
+.PHONY: rollout
+rollout: ## Roll, scale and kill workers, rotate what they log in with, and fill their memory, in short.
+	@echo "==> rollout, rotation, memory"
+	@go test -tags faults -count=1 -timeout 10m -run '^(TestRollout|TestF16Rotate|TestF38Memory)$$' ./faults
 
 .PHONY: soak
 soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a run.
@@ -114,6 +132,10 @@ bench: ## Run the benchmarks (BENCH=Decode COUNT=10 for benchstat).
 bench-drain: ## Drain a full stream with the worker and with a bare loop in turn (ARGS for the harness).
 	@cd bench && go run . $(ARGS)
 
+.PHONY: sizing
+sizing: ## Measure what workers and broker need, and print the tables of docs/deploy.md (minutes; ARGS for the harness).
+	@cd bench && go run ./sizing $(ARGS)
+
 .PHONY: bench-check
 bench-check: ## Vet and test the load harness, which is a module of its own.
 	@echo "==> bench module: vet and test"
@@ -131,6 +153,18 @@ rules-check: ## Check and test the Prometheus rules; the first run builds promto
 	@cd tools/prom && go build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
 	@bin/promtool check rules --lint=all --lint-fatal deploy/prometheus/*.yaml
 	@bin/promtool test rules deploy/prometheus/tests/*.yaml
+
+# The manifests are built and checked without a cluster. The first run builds the API's types, twice: kube-score needs those of an older version.
+# -count=1 because the tests read files outside of their module, and Go would not notice that those have changed.
+.PHONY: k8s-check
+k8s-check: ## Build and check the Kubernetes manifests; the first run takes some minutes.
+	@echo "==> Kubernetes manifests (the first run builds the API's types)"
+	@cd tools/k8s && go vet ./... && go test -count=1 -timeout $(TIMEOUT) ./...
+	@cd tools/k8s/score && go vet ./... && go test -count=1 -timeout $(TIMEOUT) ./...
+
+.PHONY: k8s-rules
+k8s-rules: ## Write the rules of deploy/k8s anew from deploy/prometheus.
+	@cd tools/k8s && go run . rules
 
 # Where the code comes from. The tools are modules of their own, so that nothing of them enters the worker's.
 VULNARGS ?=
