@@ -19,6 +19,7 @@ import (
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/mutant"
+	"discountquery.example/worker/internal/nodump"
 )
 
 // version is set when a release is built.
@@ -78,8 +79,16 @@ type terminal struct {
 	stderr  io.Writer
 }
 
-func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+func main() { os.Exit(runProcess()) }
+
+// runProcess is a whole process but for its exit. No command runs in one whose memory could be dumped: most of them open card data or keys, and
+// which of them do may change.
+func runProcess() int {
+	if err := nodump.Forbid(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "worker:", err)
+		return exitNo
+	}
+	return run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 }
 
 // run runs one command line and returns its exit code. A first signal ends the command's context, a second one ends the process.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"strings"
@@ -22,7 +21,9 @@ func TestMain(m *testing.M) {
 		if err := os.Unsetenv(asProcess); err != nil {
 			os.Exit(exitNo)
 		}
-		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(runProcess())
+	case "worker with dumps":
+		os.Exit(processWithDumps())
 	case "nats":
 		os.Exit(runNATS(os.Args[1:]))
 	default:

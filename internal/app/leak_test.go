@@ -129,15 +129,22 @@ func show(t *testing.T, to io.Writer, value any) {
 // looksUp reads pages, metrics and results as clients do.
 func (h *hunt) looksUp(t *testing.T) {
 	t.Helper()
-	for _, page := range []string{"/healthz", "/readyz", "/metrics", "/none"} {
+	for page, status := range map[string]int{
+		"/healthz": 200, "/readyz": 200, "/metrics": 200, "/none": 404, "/debug/pprof/": 404, "/debug/pprof/heap": 404, "/debug/pprof/cmdline": 404,
+		"/debug/vars": 404,
+	} {
 		response, err := (&http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + h.AdminAddr() + page)
 		require.NoError(t, err)
 		body, err := io.ReadAll(response.Body)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
+		require.Equal(t, status, response.StatusCode, page)
 		h.outputs[page] = fmt.Sprint(response.Header) + string(body)
 	}
 	h.outputs["figures"] = h.figures(t)
+	var printed strings.Builder
+	require.NoError(t, h.site.Print(&printed))
+	h.outputs["configuration"] = printed.String()
 	for i := range perRequest {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		found, err := h.Lookup(ctx, query.Key("shop", "urn:shop", fmt.Sprintf("plain-%d", i)))
@@ -174,9 +181,13 @@ func TestLeakHunt(t *testing.T) {
 	h.asksAll(t)
 	h.spoils(t)
 	h.settled(t)
+	h.panics(t)
+	h.outlasts(t)
 	h.operates(t)
 	h.settled(t)
 	h.looksUp(t)
+	h.exceeds(t)
+	h.stops(t)
 	names := h.topology.Names()
 	h.outputs["results"], h.outputs["dead letters"] = h.results(t, names.Results()), h.results(t, names.Dead())
 	h.outputs["audit"] = h.results(t, names.Audit())

@@ -76,12 +76,21 @@ func newHunt(t *testing.T) *hunt {
 	s.Breaker.MinCalls, s.Breaker.OpenFor = 100_000, 100*time.Millisecond // Faults must strike, not stop the rest.
 	s.HTTP.AttemptTimeout, s.Retry.MaxAttempts = 300*time.Millisecond, 2
 	require.NoError(t, s.sandbox.SetFaults(h.faults(t)))
-	h.running = s.run(t)
+	built, err := New(t.Context(), Options{Config: s.Config, Build: "test", Log: s.log, Tracing: s.tracing})
+	require.NoError(t, err)
+	setTrap(built)
+	h.running = s.start(t, built)
 	h.ready(t)
+	h.taps(t)
+	return h
+}
+
+// taps keeps every message of the broker from now on.
+func (h *hunt) taps(t *testing.T) {
+	t.Helper()
 	subscription, err := h.broker.Conn.Subscribe(">", h.wire.take)
 	require.NoError(t, err)
 	require.NoError(t, subscription.SetPendingLimits(-1, -1))
-	return h
 }
 
 // params are the parameters of the kinds of fault that need one.
@@ -90,7 +99,7 @@ func params() map[string]string {
 }
 
 // faults returns every kind of fault that UnionPay's half of the sandbox can play, each for a programme of its own. Left out are those that
-// strike every call.
+// strike every call: they have their turn in outlasts and exceeds.
 func (h *hunt) faults(t *testing.T) []sandbox.Fault {
 	t.Helper()
 	_, table, found := strings.Cut(sandbox.FaultHelp(), "[F=V]")

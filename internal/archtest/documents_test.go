@@ -14,7 +14,9 @@ import (
 )
 
 // proofs are the documents that name the tests that show what they say.
-func proofs() []string { return []string{"docs/security.md", "docs/reliability.md", "SECURITY.md"} }
+func proofs() []string {
+	return []string{"docs/security.md", "docs/reliability.md", "docs/deploy.md", "SECURITY.md"}
+}
 
 // unproved finds tests that a document names and that are in no test file, and links to files that are not there.
 func unproved(root fs.FS, documents ...string) ([]string, error) {

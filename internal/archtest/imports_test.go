@@ -47,6 +47,7 @@ func rooms() map[string]rule {
 	return map[string]rule{
 		"crashpoint":        {onlyStandard: true, never: []string{netHTTP}},
 		"mutant":            {onlyStandard: true, never: []string{netHTTP, "os"}},
+		"nodump":            {never: []string{nats, netHTTP, zap, backoff, "os"}},
 		"fault":             {onlyStandard: true, never: []string{netHTTP, "os"}},
 		"strict":            {never: []string{nats, netHTTP, zap, "os"}},
 		"schemas":           {never: []string{nats, netHTTP, zap, "os"}},
@@ -83,7 +84,7 @@ func rooms() map[string]rule {
 			never: []string{backoff},
 		},
 		"cmd/worker": {
-			may:   []string{"app", "config", "demo", "client", "check", "card", "query", "schemas", "fault", "strict", "mutant", "upstream/sandbox", "deadletter", "tail", "top"},
+			may:   []string{"app", "config", "demo", "client", "check", "card", "query", "schemas", "fault", "strict", "mutant", "nodump", "upstream/sandbox", "deadletter", "tail", "top"},
 			never: []string{nats, netHTTP, backoff},
 		},
 		"archtest":     {onlyStandard: true},
@@ -119,6 +120,7 @@ func homes() map[string][]string {
 		"pgregory.net/rapid":                  {"broker/brokertest"},
 		"testing":                             {"broker/brokertest"},
 		"net/http/httptest":                   {"broker/brokertest"},
+		"golang.org/x/sys":                    {"nodump"},
 		"github.com/stretchr/testify/assert":  nil,
 		"github.com/stretchr/testify/suite":   nil,
 	}
