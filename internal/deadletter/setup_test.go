@@ -3,7 +3,9 @@ package deadletter
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +24,13 @@ import (
 	"discountquery.example/worker/internal/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The race detector needs other ways through the code, not as many as a model does that is checked at random.
+	if raceDetector && flag.Set("rapid.checks", "30") != nil {
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait for a condition. Only a test that fails takes so long.
 const patience = 30 * time.Second

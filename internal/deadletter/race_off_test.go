@@ -1,0 +1,5 @@
+//go:build !race
+
+package deadletter
+
+const raceDetector = false
