@@ -29,8 +29,15 @@ help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: check
-check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race bench-check faults ## Everything a change must pass: what CI runs.
+check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race leak-check bench-check faults ## Everything a change must pass: what CI runs.
 	@echo "==> all checks passed"
+
+# tools builds what the checks are made of, and checks nothing.
+.PHONY: tools
+tools: ## Build the linter and the other tools, which takes minutes the first time.
+	@$(LINT) version
+	@$(PROMTOOL)
+	@for module in tools/licences tools/vuln tools/k8s tools/k8s/score tools/image; do (cd "$$module" && go test -run '^$$' ./...); done
 
 .PHONY: build
 build: ## Build bin/worker, static and reproducible.
@@ -63,6 +70,14 @@ test: ## Run all tests.
 test-race: ## Run all tests with the race detector, in random order.
 	@echo "==> test with the race detector, shuffled"
 	@CGO_ENABLED=1 go test -race -shuffle=on -timeout $(TIMEOUT) ./...
+
+# The leak hunt itself is one of the tests.
+.PHONY: leak-check
+leak-check: ## Let the worker log what a publisher wrote, and require that the leak hunt finds it.
+	@echo "==> the leak hunt finds what a broken worker logs"
+	@mkdir -p bin
+	@! go test -count=1 -tags mutant_log_body -run '^TestLeakHunt$$' ./internal/app >bin/leak-check.log 2>&1 || { echo "it found nothing: bin/leak-check.log"; exit 1; }
+	@grep -Eq 'Messages: .*log : ' bin/leak-check.log || { echo "it failed for another reason: bin/leak-check.log"; exit 1; }
 
 .PHONY: faults
 faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (minutes).
@@ -147,10 +162,11 @@ lint: ## Run the linters of .golangci.yaml; the first run builds them, which tak
 	@$(LINT) run ./...
 
 # promtool is built from a module of its own, and without the clients of all the clouds in which it could discover targets.
+PROMTOOL = cd tools/prom && go build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
 .PHONY: rules-check
 rules-check: ## Check and test the Prometheus rules; the first run builds promtool, which takes some minutes.
 	@echo "==> rules (the first run builds promtool)"
-	@cd tools/prom && go build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
+	@$(PROMTOOL)
 	@bin/promtool check rules --lint=all --lint-fatal deploy/prometheus/*.yaml
 	@bin/promtool test rules deploy/prometheus/tests/*.yaml
 
