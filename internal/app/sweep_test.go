@@ -42,7 +42,9 @@ func TestGivenUpQueriesAreAnsweredAndRemoved(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, r.count(t, queries))
 
-	require.NoError(t, built.sweeper.Pass(t.Context()))
+	for range 2 { // The second pass finds what was there at the first.
+		require.NoError(t, built.sweeper.Pass(t.Context()))
+	}
 	require.Equal(t, "quarantined", r.resultOf(t, query.Key("shop", "urn:shop", "lost")).Data.Reason)
 	require.Equal(t, 1, r.count(t, queries))
 	require.Len(t, s.lines(`"msg":"query swept up"`, `"why":"given_up"`, `"settled":true`), 1)

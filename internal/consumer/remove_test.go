@@ -50,6 +50,37 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestAckFloor shows what the sweeper relies on: no message that is pending ever lies below the ack floor; a message that was given up on
+// stops the floor; and an ack that leaves nothing pending lets it pass, for good.
+func TestAckFloor(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB) *queue{"one server": oneServer, "a cluster": threeServers} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := start(t)
+			floor := func(floor, pending, again int) {
+				t.Helper()
+				info := q.info(t, "mine")
+				require.Equal(t, []int{floor, pending, again}, []int{int(info.AckFloor.Stream), info.NumAckPending, info.NumRedelivered})
+			}
+			q.publish(t, 3) // The others' messages have the even sequences.
+			q.giveUp(t, "mine", 3)
+			floor(0, 0, 3)
+			q.publish(t, 3)
+			held := q.fetch(t, "mine", 2)
+			require.NoError(t, held[0].DoubleAck(t.Context()))
+			floor(0, 1, 3)
+			require.NoError(t, held[1].DoubleAck(t.Context()))
+			floor(9, 0, 3)
+			held = q.fetch(t, "mine", 1)
+			floor(9, 1, 3)
+			require.NoError(t, q.remove(t, "mine", 3, patience))
+			require.NoError(t, held[0].DoubleAck(t.Context()))
+			floor(11, 0, 2)
+		})
+	}
+}
+
 // TestRemovedWhileHeld removes a message that somebody holds. The holder's ack is confirmed all the same.
 func TestRemovedWhileHeld(t *testing.T) {
 	t.Parallel()

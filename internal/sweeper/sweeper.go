@@ -40,6 +40,9 @@ const (
 	Overdue Why = "overdue"
 )
 
+// Whys returns every Why, so that metrics can exist at zero from the start.
+func Whys() []Why { return []Why{GivenUp, Overdue} }
+
 // Options are the parts of a Sweeper.
 type Options struct {
 	JS       jetstream.JetStream
@@ -67,6 +70,8 @@ type Sweeper struct {
 	settled map[place]bool
 	// cursors say where the next look for overdue queries begins.
 	cursors map[Binding]uint64
+	// marks say up to where nothing was pending at the last pass.
+	marks map[Binding]uint64
 }
 
 type place struct {
@@ -76,7 +81,7 @@ type place struct {
 
 // New returns a sweeper of the given parts.
 func New(options Options) *Sweeper {
-	return &Sweeper{Options: options, settled: map[place]bool{}, cursors: map[Binding]uint64{}}
+	return &Sweeper{Options: options, settled: map[place]bool{}, cursors: map[Binding]uint64{}, marks: map[Binding]uint64{}}
 }
 
 // Run makes a pass every now and then until ctx ends.
@@ -115,9 +120,11 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 }
 
 // sweep looks through the messages of one consumer. On a work queue every settled message is gone, so what was delivered, is still
-// stored and is not pending was given up on. The broker does not tell which messages are pending, only how many: with none, all that was
-// delivered and is still there was given up on; otherwise such a message is found when it is overdue, as one that waits or is held
-// would be.
+// stored and is not pending was given up on. The broker does not tell which messages are pending: settledTo says up to where none can be.
+// What was given up on beyond that is found when it is overdue, as a message that waits or is held would be.
+//
+// The mark is a pass old: a cluster forgets that a message is pending when it gets the ack, and keeps the message for a moment more. And
+// it counts a message that it gave up on as redelivered until that leaves the stream: without any there is nothing to find.
 func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 	stream, err := s.JS.Stream(ctx, binding.Stream)
 	if err != nil {
@@ -128,18 +135,32 @@ func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 		return err
 	}
 	info := bound.CachedInfo()
-	if info.NumAckPending == 0 {
-		if err := s.sweepGivenUp(ctx, stream, binding, info.Delivered.Stream); err != nil {
+	earlier, now := s.marks[binding], settledTo(info)
+	s.marks[binding] = now
+	if info.NumRedelivered > 0 {
+		// An earlier mark alone proves nothing: a broker that crashed, or a consumer made anew, delivers again what lies below it.
+		if err := s.sweepGivenUp(ctx, stream, binding, min(earlier, now)); err != nil {
 			return err
 		}
 	}
 	return s.sweepOverdue(ctx, stream, binding)
 }
 
-func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, delivered uint64) error {
-	for next := uint64(1); next <= delivered; {
+// settledTo returns the sequence up to which no message is pending. If nothing is pending, that is all that was
+// delivered. Otherwise it is the ack floor, which stops at a message that was given up on until an ack leaves nothing pending
+// (nats-server 2.15.2, UpdateDelivered and UpdateAcks of consumerFileStore). So it remembers the last moment with nothing pending, and
+// many of those lie between two passes, though none may be met by one.
+func settledTo(info *jetstream.ConsumerInfo) uint64 {
+	if info.NumAckPending == 0 {
+		return info.Delivered.Stream
+	}
+	return info.AckFloor.Stream
+}
+
+func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, last uint64) error {
+	for next := uint64(1); next <= last; {
 		message, err := read(ctx, stream, binding, next)
-		if err != nil || message == nil || message.Sequence > delivered {
+		if err != nil || message == nil || message.Sequence > last {
 			return err
 		}
 		if s.settle(ctx, binding, message, GivenUp) {
