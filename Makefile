@@ -109,7 +109,7 @@ soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a r
 replay-bench: ## Replay 10,000 dead letters at 500/s through two kills and a broker restart (a minute and a half).
 	@go test -tags replaybench -count=1 -timeout 15m -v -run '^TestReplayOfTenThousand$$' ./cmd/worker
 
-PACETESTS ?= TestF31Scale TestF31HiddenLimit TestF31Lanes TestF32StoreAway
+PACETESTS ?= TestF31Scale TestF31HiddenLimit TestF31Lanes TestF31Clients TestF32StoreAway
 .PHONY: pace
 pace: ## Judge the pace of real workers in full, one test after the other: a quarter of an hour on an idle machine.
 	@for test in $(PACETESTS); do \

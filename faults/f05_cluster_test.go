@@ -4,8 +4,10 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"discountquery.example/worker/internal/publish"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/upstream/sandbox"
 )
 
 // TestCluster breaks a cluster of three brokers that keeps everything three times: F5, F6, F7 and F36. One cluster serves all of them, one
@@ -22,6 +25,7 @@ import (
 func TestCluster(t *testing.T) { //nolint:tparallel // The faults come one after the other: together they would take the majority.
 	t.Parallel()
 	s := newSite(t, siteOptions{nodes: 3, unionPay: true, settings: []string{"lanes: {interactive: {slots: 8, horizon: 30m}, bulk: {slots: 2, horizon: 30m}}"}})
+	s.slowPace(t, fmt.Sprintf("%d/s", clusterRate), clusterBurst)
 	l := newLoad(s)
 	var workers []*worker
 	for range 2 {
@@ -30,15 +34,90 @@ func TestCluster(t *testing.T) { //nolint:tparallel // The faults come one after
 	l.publish(t.Context(), 20)
 	require.Empty(t, s.quiesce(t, soon))
 	t.Run("F06 consumer leader steps down", func(t *testing.T) { s.stepConsumersDown(t, l) })
+	t.Run("F32 pace leader steps down", func(t *testing.T) { s.stepPaceDown(t, l) })
 	t.Run("F07 stream leader steps down", func(t *testing.T) { s.raceWriters(t) })
 	t.Run("F05 leader killed", func(t *testing.T) { s.killLeaders(t, l) })
 	t.Run("F36 broker cut off", func(t *testing.T) { s.cutBrokerOff(t, l, workers) })
 	t.Run("F36 broker silent", func(t *testing.T) { s.stopBroker(t, l) })
 	s.finish(t, l, 2*soon, 30)
+	s.requireClusterPace(t)
 	for _, w := range workers {
 		require.False(t, w.ended(), "the workers have to live through it")
 		w.awaitReady(t)
 	}
+}
+
+// clusterRate and clusterBurst are EasyPay's pace in the cluster: far above what most of its faults need, and below what F32 asks for.
+const (
+	clusterRate  = 50
+	clusterBurst = 10
+)
+
+// stepPaceDown makes the leader of the bucket of the pace step down again and again under a backlog. Whoever leads, no call may begin beyond the
+// pace, and the calls have to go on.
+func (s *site) stepPaceDown(t *testing.T, l *load) {
+	t.Helper()
+	asked, confirmed := s.upstream.asked(), l.count()
+	waiting := func() int { return l.count() - confirmed - (s.upstream.asked() - asked) }
+	ctx, cancel := context.WithCancel(t.Context())
+	var publishing sync.WaitGroup
+	stop := func() { cancel(); publishing.Wait() }
+	t.Cleanup(stop)
+	for range 3 {
+		publishing.Go(func() {
+			for ctx.Err() == nil {
+				if waiting() < 2*clusterRate {
+					l.of(t.Context(), query.EasyPay)
+				} else {
+					pause(ctx, 10*time.Millisecond)
+				}
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return waiting() >= clusterRate }, soon, 10*time.Millisecond, "the pace does not bind")
+	stepdowns := times(2, 5)
+	for range stepdowns {
+		leader := s.leaderOf(t, "KV_discount_pace")
+		require.Eventually(t, func() bool {
+			_, _ = s.conn.Request("$JS.API.STREAM.LEADER.STEPDOWN.KV_discount_pace", nil, time.Second) // One that is not answered is repeated.
+			return s.leaderOf(t, "KV_discount_pace") != leader
+		}, soon, 50*time.Millisecond)
+		before := s.upstream.arrivals(sandbox.EasyPay)
+		require.Eventually(t, func() bool { return s.upstream.arrivals(sandbox.EasyPay) >= before+clusterRate }, soon, 10*time.Millisecond, "the calls go on")
+	}
+	require.Positive(t, waiting(), "the pace did not bind")
+	stop()
+	require.Empty(t, s.quiesce(t, soon))
+	t.Logf("F32: %d step-downs of the leader of the pace", stepdowns)
+	s.requireClusterPace(t)
+}
+
+// requireClusterPace judges every window of the calls to EasyPay that are noted in results, by when they began.
+func (s *site) requireClusterPace(t *testing.T) {
+	t.Helper()
+	var starts []time.Duration
+	var first time.Time
+	s.each(t, resultsStream, func(message jetstream.Msg) {
+		var event struct {
+			Data struct {
+				Attempts []query.Attempt `json:"attempts"`
+			} `json:"data"`
+		}
+		require.NoError(t, json.Unmarshal(message.Data(), &event))
+		if !strings.Contains(message.Subject(), ".easypay.") {
+			return
+		}
+		for _, attempt := range event.Data.Attempts {
+			if first.IsZero() {
+				first = attempt.At
+			}
+			starts = append(starts, attempt.At.Sub(first))
+		}
+	})
+	slices.Sort(starts)
+	require.NotEmpty(t, starts)
+	t.Logf("I4: %d calls began; the fullest window holds %.1f more than %d/s x window, the burst is %d", len(starts), fullest(starts, clusterRate), clusterRate, clusterBurst)
+	require.Zero(t, sandbox.Violations(starts, clusterRate, clusterBurst+int(clusterRate*noted.Seconds())), "I4: calls that began beyond rate x window + burst")
 }
 
 // stepConsumersDown makes the leader of a consumer step down again and again and measures by how much a query is late then.

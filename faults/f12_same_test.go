@@ -3,12 +3,16 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/query"
@@ -61,19 +65,50 @@ func (l *load) repeat(t *testing.T, s *site, amount int64) {
 	}
 }
 
-// TestF13AckWaitTooShort holds queries for longer than the ack wait: they wait for the pace. They must not be delivered to anybody else.
+// TestF13AckWaitTooShort holds queries for longer than the ack wait: the first call of each fails late and the second is answered late. No
+// configuration allows a single call that long. They must not be delivered to anybody else.
 func TestF13AckWaitTooShort(t *testing.T) {
 	t.Parallel()
-	const shortWait = 6 * time.Second
-	s := newSite(t, siteOptions{settings: []string{"consumer: {ack_wait: 6s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}"}})
-	s.slowPace(t, "1/s", 1)
+	const tooShort, latency, queries = 5 * time.Second, 3500 * time.Millisecond, 8
+	s := newSite(t, siteOptions{settings: []string{
+		fmt.Sprintf("consumer: {ack_wait: %s, quarantine_after: 3, max_deliver: 20, pull_expiry: 2s}", tooShort),
+		"http: {attempt_timeout: 4900ms, dial_timeout: 4s, tls_handshake_timeout: 4s}",
+		"retry: {max_attempts: 2, initial_interval: 50ms, max_interval: 200ms, budget: 1m, schedule: {first: 1s, max: 2s}}",
+	}})
+	faults := []string{fmt.Sprintf("easypay:latency=%s", latency)}
+	for i := range queries {
+		faults = append(faults, fmt.Sprintf("easypay:status=503[amount=%d]#1", 100_001+i))
+	}
+	s.upstream.misbehave(t, strings.Join(faults, ","))
 	l := newLoad(s)
+	l.publish(t.Context(), queries)
 	for range 2 {
 		s.startWorker(t)
 	}
-	l.publish(t.Context(), times(24, 40)) // Two workers ask once a second each.
-	began := time.Now()
-	found := s.finish(t, l, 2*time.Minute, 1)
-	require.Greater(t, time.Since(began), shortWait, "nobody had to wait")
+	found := s.finish(t, l, soon, 2)
+	require.Equal(t, queries, found.Completed)
+	require.Equal(t, map[int]int{2: queries}, found.Calls)
+	held := s.heldAtLeast(t)
+	require.Greater(t, held, tooShort, "nobody had to wait")
 	s.requireNoneAgain(t, found)
+	t.Logf("F13: %d queries held for %s at least, with an ack wait of %s", queries, held, tooShort)
+}
+
+// heldAtLeast returns how long the query with the shortest calls was held, from the begin of its first call to the end of its last one.
+func (s *site) heldAtLeast(t *testing.T) time.Duration {
+	t.Helper()
+	shortest := time.Duration(math.MaxInt64)
+	s.each(t, resultsStream, func(message jetstream.Msg) {
+		var event struct {
+			Data struct {
+				Attempts []query.Attempt `json:"attempts"`
+			} `json:"data"`
+		}
+		require.NoError(t, json.Unmarshal(message.Data(), &event))
+		require.NotEmpty(t, event.Data.Attempts)
+		last := event.Data.Attempts[len(event.Data.Attempts)-1]
+		ended := last.At.Add(time.Duration(last.Milliseconds) * time.Millisecond)
+		shortest = min(shortest, ended.Sub(event.Data.Attempts[0].At))
+	})
+	return shortest
 }

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,31 +40,6 @@ func TestF28PanicOnce(t *testing.T) {
 	l.publish(t.Context(), 5)
 	found := s.finish(t, l, soon, 1)
 	require.Equal(t, 5, found.Completed)
-}
-
-// TestF35Deleted deletes a consumer under a running worker, and makes it again later. The worker says so and makes nothing itself.
-func TestF35Deleted(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, siteOptions{settings: patient()})
-	l := newLoad(s)
-	w := s.startWorker(t)
-	l.publish(t.Context(), 10)
-	require.Empty(t, s.quiesce(t, soon))
-	stream, err := s.js.Stream(t.Context(), queriesStream)
-	require.NoError(t, err)
-	require.NoError(t, stream.DeleteConsumer(t.Context(), "easypay-interactive"))
-	took := w.awaitUnready(t)
-	l.publish(t.Context(), 10)
-	pause(t.Context(), 3*time.Second)
-	_, err = stream.Consumer(t.Context(), "easypay-interactive")
-	require.Error(t, err, "the worker has made the consumer again")
-	require.Contains(t, w.problems(), "gone")
-	require.False(t, w.ended())
-	s.setup(t)
-	found := s.finish(t, l, soon, 1)
-	require.Equal(t, 20, found.Completed)
-	w.awaitReady(t)
-	t.Logf("F35: not ready %s after the consumer was deleted", took)
 }
 
 // TestF37LogBlocked gives the worker a log that nobody reads. It must go on, and still stop in time.

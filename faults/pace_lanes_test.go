@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -104,7 +103,7 @@ func TestF31Lanes(t *testing.T) {
 	const rate, burst, perSecond = 400, 40, 60
 	backlog, lasts := 4_000, 3*time.Second
 	if paceInFull() {
-		backlog, lasts = 20_000, 30*time.Second
+		backlog, lasts = 100_000, 30*time.Second
 	}
 	p := newPaced(t, rate, burst)
 	results := p.follow(t)
@@ -117,16 +116,15 @@ func TestF31Lanes(t *testing.T) {
 	require.Empty(t, p.quiesce(t, soon))
 	alone := p.shop(t, results, perSecond, lasts)
 	feeding = p.feed(t, bulk, backlog)
-	require.Eventually(t, func() bool { return bulk.count()+p.load.count()-p.upstream.asked() >= backlog*9/10 }, soon, 10*time.Millisecond)
+	waiting := func() int { return bulk.count() + p.load.count() - p.upstream.asked() }
+	require.Eventually(t, func() bool { return waiting() >= backlog }, patience, 10*time.Millisecond)
 	feeding.stop()
 	beside := p.shop(t, results, perSecond, lasts)
-	left := bulk.count() + p.load.count() - p.upstream.asked()
+	left := waiting()
 	require.Positive(t, left, "interactive queries waited for the backlog")
-	p.load.mu.Lock()
-	maps.Copy(p.load.journal, bulk.confirmed())
-	p.load.mu.Unlock()
-	p.finish(t, p.load, soon, 20)
-	p.requirePace(t, 0)
+	p.hasten(t)
+	p.load.join(bulk)
+	p.finish(t, p.load, patience, 20)
 	at := func(waits []time.Duration, percent int) time.Duration {
 		return waits[len(waits)*percent/100].Round(100 * time.Microsecond)
 	}

@@ -5,6 +5,7 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -46,19 +47,43 @@ type paced struct {
 	stopped, killed int
 }
 
-func newPaced(t *testing.T, rate, burst int) *paced {
+func newPaced(t *testing.T, rate, burst int, settings ...string) *paced {
 	t.Helper()
-	s := newSite(t, siteOptions{settings: patient(
+	s := newSite(t, siteOptions{settings: patient(append(settings,
 		fmt.Sprintf("lanes: {interactive: {slots: %d, horizon: 1h}, bulk: {slots: %d, horizon: 1h}}", slotsEach, slotsEach),
 		"streams: {replicas: 1, queries: {max_bytes: 256MiB}, results: {max_bytes: 2GiB}, dead: {max_bytes: 64MiB}}",
-	)})
+	)...)})
 	s.slowPace(t, fmt.Sprintf("%d/s", rate), burst)
-	text, err := os.ReadFile(s.config)
+	p := &paced{site: s, rate: rate, burst: burst, load: newLoad(s), draw: chance(t)}
+	p.reconfigure(t, s.brokers[0].proxied(), s.brokers[0].url())
+	return p
+}
+
+// reconfigure replaces a text in the configuration of all workers that start later.
+func (p *paced) reconfigure(t *testing.T, old, replacement string) {
+	t.Helper()
+	text, err := os.ReadFile(p.config)
 	require.NoError(t, err)
-	past := strings.Replace(string(text), s.brokers[0].proxied(), s.brokers[0].url(), 1)
-	require.NotEqual(t, string(text), past)
-	require.NoError(t, os.WriteFile(s.config, []byte(past), 0o600))
-	return &paced{site: s, rate: rate, burst: burst, load: newLoad(s), draw: chance(t)}
+	changed := strings.Replace(string(text), old, replacement, 1)
+	require.NotEqual(t, string(text), changed)
+	require.NoError(t, os.WriteFile(p.config, []byte(changed), 0o600))
+}
+
+// hasten stops all workers and judges the pace they have kept. As many others end what is left at a rate that nobody judges: no test waits
+// for a backlog once its figures are known.
+func (p *paced) hasten(t *testing.T) {
+	t.Helper()
+	before := p.workers
+	for _, w := range before {
+		w.signal(t, syscall.SIGTERM)
+	}
+	for _, w := range before {
+		w.wait(t, soon)
+	}
+	p.requirePace(t, 0)
+	p.reconfigure(t, fmt.Sprintf("pace: {rate: %d/s, burst: %d}", p.rate, p.burst), "pace: {rate: 5000/s, burst: 500}")
+	p.workers = nil
+	p.begin(t, len(before))
 }
 
 // begin starts the first workers and waits until they are ready.
@@ -78,6 +103,17 @@ func (p *paced) warmUp(t *testing.T) {
 		pause(t.Context(), time.Second)
 		return p.calls()-before >= p.rate*9/10
 	}, soon, time.Millisecond)
+}
+
+// patience is how long a backlog of a hundred thousand queries may take to be published, or to be asked.
+const patience = 5 * soon
+
+// join makes what another load has published this one's.
+func (l *load) join(other *load) {
+	theirs := other.confirmed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.Copy(l.journal, theirs)
 }
 
 // feed keeps a backlog of queries until it is stopped.
@@ -142,8 +178,9 @@ func (p *paced) use() func() float64 {
 	return func() float64 { return float64(p.calls()-before) / time.Since(began).Seconds() / float64(p.rate) }
 }
 
-// requirePace judges every window of the calls, by when they began and by when they arrived. At most so many of those that arrived may be
-// missing among those that began: the calls of workers who died of something and noted nothing.
+// requirePace judges every window of the calls, by when they began and by when they arrived. In full, what arrived must keep to the rule as the
+// upstream counts it; in short, with other tests on all processors, calls may have been held up on their way. At most so many of those that
+// arrived may be missing among those that began: the calls of workers who died, or lost the broker, before they could store a result.
 func (p *paced) requirePace(t *testing.T, missing int) {
 	t.Helper()
 	began, came := p.starts(t), p.upstream.Arrivals(sandbox.EasyPay)
@@ -156,8 +193,12 @@ func (p *paced) requirePace(t *testing.T, missing int) {
 	t.Logf("I4: %d calls arrived; the fullest window holds %.1f more; %d came beyond the burst because others were held up on their way", len(came),
 		fullest(came, p.rate), over(came, 0))
 	require.Zero(t, over(began, noted), "I4: calls that began beyond rate x window + burst")
-	require.Zero(t, over(came, onTheWay), "I4: calls that arrived far beyond it")
-	require.LessOrEqual(t, len(came)-len(began), missing, "I4: calls that nobody had a permit for")
+	heldUp := onTheWay
+	if paceInFull() {
+		heldUp = 0
+	}
+	require.Zero(t, over(came, heldUp), "I4: calls that arrived beyond it, some held up for %s", heldUp)
+	require.LessOrEqual(t, len(came)-len(began), missing, "I4: calls that no result tells of")
 }
 
 // starts returns when the calls began that are noted in results, in order.

@@ -252,14 +252,6 @@ func (w *worker) requireKilled(t *testing.T, within time.Duration) {
 
 func (w *worker) ready() bool { return w.status() == http.StatusOK }
 
-// awaitUnready waits until the worker says that it is not ready, and returns how long that took.
-func (w *worker) awaitUnready(t *testing.T) time.Duration {
-	t.Helper()
-	began := time.Now()
-	require.Eventually(t, func() bool { return w.status() == http.StatusServiceUnavailable }, soon, 20*time.Millisecond)
-	return time.Since(began)
-}
-
 // status returns the HTTP status of the worker's readiness, 0 if it does not answer.
 func (w *worker) status() int {
 	status, _ := w.readiness()

@@ -287,6 +287,8 @@ func findLetter(t *terminal, letters *app.DeadLetters, sequence uint64, key stri
 // deadExportCommand exports dead letters.
 type deadExportCommand struct {
 	deadFlags
+
+	JSON bool `help:"Print lines of JSON, which is what this command does anyway."`
 }
 
 // Help returns the example of the command.

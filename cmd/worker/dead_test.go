@@ -223,6 +223,7 @@ func (m *morgue) stopAndCancel(t *testing.T) {
 func (m *morgue) dropAll(t *testing.T, letters int) {
 	t.Helper()
 	exported := m.dead(t, exitOK, nil, "export")
+	require.Equal(t, exported.stdout, m.dead(t, exitOK, nil, "export", "--json").stdout, "it is JSON anyway")
 	require.Equal(t, letters, strings.Count(exported.stdout, "\n"))
 	require.NotContains(t, exported.stdout, "12345678\\\"", "payloads stay sealed")
 	require.Contains(t, m.dead(t, exitOK, nil, "drop", "--client", "shop").stderr, "Nothing was changed")

@@ -168,13 +168,7 @@ func printPlan(t *terminal, plan deadletter.Plan, done string, asJSON, apply boo
 func replayProgress(out io.Writer) (show func(deadletter.Progress), done func()) {
 	file, ok := out.(*os.File)
 	if ok && term.IsTerminal(int(file.Fd())) {
-		bar := progressbar.NewOptions(1, progressbar.OptionSetWriter(out), progressbar.OptionShowCount(), progressbar.OptionSetWidth(30),
-			progressbar.OptionThrottle(50*time.Millisecond))
-		return func(p deadletter.Progress) {
-			bar.ChangeMax(max(p.Batch.Total, 1))
-			bar.Describe(progressLine(p))
-			_ = bar.Set(min(p.Batch.Seen, p.Batch.Total)) // A bar that can't be drawn is no reason to stop.
-		}, func() { _, _ = fmt.Fprintln(out) }
+		return replayBar(out)
 	}
 	last := ""
 	return func(p deadletter.Progress) {
@@ -183,6 +177,17 @@ func replayProgress(out io.Writer) (show func(deadletter.Progress), done func())
 			_, _ = fmt.Fprintln(out, line)
 		}
 	}, func() {}
+}
+
+// replayBar returns what draws the progress of a replay over itself.
+func replayBar(out io.Writer) (show func(deadletter.Progress), done func()) {
+	bar := progressbar.NewOptions(1, progressbar.OptionSetWriter(out), progressbar.OptionShowCount(), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetPredictTime(false)) // The line says it, and knows what an earlier run has done.
+	return func(p deadletter.Progress) {
+		bar.ChangeMax(max(p.Batch.Total, 1))
+		bar.Describe(progressLine(p))
+		_ = bar.Set(min(p.Batch.Seen, p.Batch.Total)) // A bar that can't be drawn is no reason to stop.
+	}, func() { _, _ = fmt.Fprintln(out) }
 }
 
 func progressLine(p deadletter.Progress) string {

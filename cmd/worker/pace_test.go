@@ -10,6 +10,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/app"
+	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/query"
 )
 
 // newEmbedded returns a running worker with its own server and a simulated EasyPay.
@@ -30,6 +34,7 @@ func newEmbedded(t *testing.T, settings string) *site {
 // TestPaceIsChangedWhileTheWorkerRuns pauses, resumes and sets an account's pace, and asks meanwhile.
 func TestPaceIsChangedWhileTheWorkerRuns(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	s := newEmbedded(t, `, pace: {rate: 50/s, burst: 5}, accounts: {outlet: {mall_ids: [T0000002], pace: {rate: 7/s, burst: 1}}}`)
 	shown := s.do(t, "pace", "show")
 	require.Equal(t, exitOK, shown.code, shown.stderr)
@@ -48,18 +53,18 @@ func TestPaceIsChangedWhileTheWorkerRuns(t *testing.T) {
 	other := s.do(t, "ask", "easypay", "--direct", "--mall-id", "T0000002", "--card-cd", "008", "--timeout", "30s")
 	require.Equal(t, exitOK, other.code, "another account goes on: %s", other.stderr)
 
-	require.Equal(t, exitOK, s.do(t, "pace", "resume", "easypay/default").code)
+	require.Equal(t, exitOK, s.do(t, "pace", "resume", "easypay/default", "--by", "lee", "--reason", "keys are there").code)
 	require.Eventually(t, func() bool {
 		return s.do(t, "ask", "easypay", "--direct", "--card-cd", "008", "--timeout", "10s").code == exitOK
 	}, time.Minute, 50*time.Millisecond)
-	set := s.do(t, "pace", "set", "easypay/outlet", "120/m", "--reason", "agreed")
+	set := s.do(t, "pace", "set", "easypay/outlet", "120/m", "--reason", "agreed", "--by", "kim")
 	require.Contains(t, set.stdout, "easypay/outlet           2/s")
-	require.Contains(t, s.do(t, "pace", "set", "easypay/outlet", "default").stdout, "easypay/outlet           7/s, as configured")
+	require.Contains(t, s.do(t, "pace", "set", "easypay/outlet", "default", "--by", "kim").stdout, "easypay/outlet           7/s, as configured")
 
 	kept := s.do(t, "pace", "reset", "easypay")
 	require.Equal(t, exitOK, kept.code)
 	require.Contains(t, kept.stderr, "Nothing was changed")
-	require.Equal(t, exitOK, s.do(t, "pace", "reset", "easypay", "--yes").code)
+	require.Equal(t, exitOK, s.do(t, "pace", "reset", "easypay", "--yes", "--by", "lee", "--reason", "new contract").code)
 
 	var all []struct {
 		Account    string  `json:"account"`
@@ -71,6 +76,43 @@ func TestPaceIsChangedWhileTheWorkerRuns(t *testing.T) {
 	require.Equal(t, "easypay/default", all[0].Account)
 	require.InDelta(t, 50, all[0].Configured, 0)
 	require.False(t, all[0].Paused)
+
+	const easypay, outlet = "easypay/default", "easypay/outlet"
+	require.Equal(t, []query.AuditData{
+		{Action: query.AuditPacePause, Actor: "kim", Target: easypay, Reason: "key exchange", Before: "50/s, as configured", After: "paused"},
+		{Action: query.AuditPaceResume, Actor: "lee", Target: easypay, Reason: "keys are there", Before: "paused", After: "running"},
+		{Action: query.AuditPaceSet, Actor: "kim", Target: outlet, Reason: "agreed", Before: "7/s, as configured", After: "120/m"},
+		{Action: query.AuditPaceSet, Actor: "kim", Target: outlet, Before: "2/s", After: "as configured"},
+		{Action: query.AuditPaceReset, Actor: "lee", Target: easypay, Reason: "new contract", Before: "50/s, as configured", After: "as configured"},
+	}, s.audited(t, began), "what was done is written down, and nothing else")
+}
+
+// audited returns what is written down in the audit stream, in order. All of it must have been written since a time.
+func (s *site) audited(t *testing.T, since time.Time) []query.AuditData {
+	t.Helper()
+	settings, err := config.Load(s.config, nil)
+	require.NoError(t, err)
+	broker, err := app.OpenBroker(t.Context(), settings, app.BrokerOptions{Name: "test"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, broker.Close(t.Context())) }()
+	stream, err := broker.JS.Stream(t.Context(), "DISCOUNT_AUDIT")
+	require.NoError(t, err)
+	var all []query.AuditData
+	for sequence := uint64(1); sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
+		message, err := stream.GetMsg(t.Context(), sequence)
+		require.NoError(t, err)
+		var event struct {
+			Type string          `json:"type"`
+			Time time.Time       `json:"time"`
+			Data query.AuditData `json:"data"`
+		}
+		require.NoError(t, json.Unmarshal(message.Data, &event))
+		require.Equal(t, query.TypeAudit, event.Type)
+		require.Equal(t, "discount.audit."+string(event.Data.Action), message.Subject)
+		require.WithinRange(t, event.Time, since, time.Now())
+		all = append(all, event.Data)
+	}
+	return all
 }
 
 func TestPaceOfWhatIsNotThere(t *testing.T) {

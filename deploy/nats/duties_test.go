@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -42,12 +43,14 @@ func laysWorker(t *testing.T, s *site, root *app.Broker) {
 	t.Cleanup(func() { require.NoError(t, stop()) })
 }
 
-// laysResults stores two results and makes the consumer of analytics.
+// laysResults stores two results, too big for one piece of a backup, and makes the consumer of analytics.
 func laysResults(t *testing.T, _ *site, root *app.Broker) {
 	t.Helper()
 	setUp(t, root, asIs)
+	noise := make([]byte, 4<<10)
+	_, _ = rand.Read(noise)
 	for _, key := range []string{"first", "second"} {
-		_, err := root.JS.Publish(t.Context(), "discount.result."+key+".easypay.shop.completed", []byte("{}"))
+		_, err := root.JS.Publish(t.Context(), "discount.result."+key+".easypay.shop.completed", noise)
 		require.NoError(t, err)
 	}
 	require.NoError(t, makeAnalytics(t.Context(), root))
@@ -494,7 +497,7 @@ func replays(ctx context.Context, letters *app.DeadLetters, filter deadletter.Fi
 	return err
 }
 
-// administers does what only an admin may, and sees that the broker tells of it.
+// administers does what only an admin may, and sees that the broker tells of it: deletion, backup and restoring.
 func administers(ctx context.Context, s *site, u user, _ *around) error {
 	return s.as(ctx, u, func(ctx context.Context, connected *app.Broker) error {
 		told, err := connected.Conn.SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>")
@@ -511,6 +514,6 @@ func administers(ctx context.Context, s *site, u user, _ *around) error {
 		if err := makeAnalytics(ctx, connected); err != nil {
 			return err
 		}
-		return connected.JS.DeleteStream(ctx, "DISCOUNT_RESULTS")
+		return survives(ctx, connected)
 	})
 }

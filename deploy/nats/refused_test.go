@@ -196,6 +196,7 @@ func TestReadersOnlyRead(t *testing.T) {
 		},
 		"ops view":   {"$JS.API.STREAM.MSG.DELETE.DISCOUNT_DEAD", "$JS.API.CONSUMER.CREATE.DISCOUNT_QUERIES.mine.discount.query.>", "$SRV.PING"},
 		"ops replay": {"$JS.API.CONSUMER.CREATE.DISCOUNT_RESULTS.mine.>", "discount.retry.due.easypay.interactive.shop", "$KV.discount_pace.lease.sweeper"},
+		"ops reseal": {"$KV.discount_replays.batch.b", "discount.audit.pace.set", "discount.retry.due.easypay.bulk.shop"},
 		"setup":      {"$JS.API.STREAM.MSG.GET.DISCOUNT_QUERIES", "$JS.API.CONSUMER.MSG.NEXT.DISCOUNT_QUERIES.easypay-bulk", "$JS.API.STREAM.CREATE.MINE"},
 		"admin":      {"discount.retry.at.k", "discount.retry.due.easypay.bulk.pos", "$KV.discount_pace.control.easypay.default"},
 		"worker": {

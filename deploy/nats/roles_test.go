@@ -74,8 +74,13 @@ func roles() []role {
 			lays: laysDead, does: acts, alone: true,
 		},
 		{
+			name: "ops reseal", variable: "NATS_OPS_RESEAL", file: "roles/ops-reseal.conf", inbox: "_INBOX_ops-reseal",
+			who: "operators who rotate keys", may: "seal dead letters to the newest key; each act is audited first",
+			lays: laysSealed, does: reseals, alone: true,
+		},
+		{
 			name: "admin", variable: "NATS_ADMIN", file: "roles/admin.conf", inbox: "_INBOX_admin",
-			who: "break glass", may: "everything that JetStream's API offers, deletion included",
+			who: "break glass", may: "everything that JetStream's API offers: deletion, backup and restoring included",
 			lays: laysResults, does: administers, alone: true,
 		},
 	}

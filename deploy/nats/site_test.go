@@ -237,7 +237,7 @@ func run(ctx context.Context, c config.Config) (stop func() error, url string, e
 func startUpstream() (config.Config, error) {
 	c := config.Default()
 	c.Cards.KeysDir, c.Admin.Listen = filepath.Join(ground.dir, "cards"), ""
-	if _, err := card.NewKeys(c.Cards.KeysDir, time.Now()); err != nil {
+	if _, err := card.NewKeys(c.Cards.KeysDir, time.Now().Add(-time.Hour)); err != nil {
 		return c, err
 	}
 	simulated := sandbox.New(sandbox.Options{Seed: 1})

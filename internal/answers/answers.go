@@ -156,7 +156,7 @@ func (c *Cache) read(ctx context.Context, key string, maxAge time.Duration) (que
 		return query.Answer{}, false
 	}
 	if err != nil {
-		c.failed(ctx, "read answer", err)
+		c.failed(ctx, readAnswer, err)
 		return query.Answer{}, false
 	}
 	answer, err := decode(entry.Value())
@@ -164,7 +164,7 @@ func (c *Cache) read(ctx context.Context, key string, maxAge time.Duration) (que
 	case err == nil:
 		return answer, c.fits(answer, maxAge)
 	case fault.CodeOf(err) != fault.UnsupportedType: // A worker of another build may well have written it.
-		c.trouble("read answer", err)
+		c.trouble(readAnswer, err)
 	}
 	return query.Answer{}, false
 }
@@ -176,13 +176,13 @@ func (c *Cache) write(ctx context.Context, key string, answer query.Answer) {
 	}
 	value, err := encode(answer)
 	if err != nil {
-		c.trouble("keep answer", err)
+		c.trouble(keepAnswer, err)
 		return
 	}
 	within, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if _, err := c.Bucket.Put(within, key, value); err != nil {
-		c.failed(ctx, "keep answer", err)
+		c.failed(ctx, keepAnswer, err)
 	}
 }
 

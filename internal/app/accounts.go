@@ -187,7 +187,7 @@ func (a *App) hold(one account) upstream.Hold {
 	return upstream.Hold{
 		AtMost: holdAtMost, Interval: one.pace.Rate.Interval(), Furthest: a.Config.Retry.Schedule.Max,
 		Seats: map[query.Lane]int{
-			query.Interactive: a.seats(one, a.Config.Lanes.Interactive), query.Bulk: a.seats(one, a.Config.Lanes.Bulk),
+			query.Interactive: a.seats(one, a.Config.Lanes.Interactive), query.Bulk: a.seats(one, a.Config.Lanes.Bulk.Lane),
 		},
 	}
 }

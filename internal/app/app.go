@@ -63,7 +63,9 @@ type App struct {
 	keysSeen  *telemetry.KeyMetrics
 	asks      *ask.Service
 	denial    *time.Timer
-	admin     net.Listener
+	// streamless forgets that a stream was missing, deaf renews the connection when its inbox was.
+	streamless, deaf memory
+	admin            net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
 	leaving atomic.Bool
 	calls   atomic.Uint64
@@ -173,6 +175,7 @@ func (a *App) startLog(context.Context) error {
 	for _, kind := range broker.EventKinds() {
 		a.metrics.ExpectBroker(string(kind))
 	}
+	a.expectFigures()
 	a.health = telemetry.NewHealth("worker", "broker")
 	a.metrics.Readiness(a.health)
 	return nil
@@ -274,7 +277,7 @@ func (a *App) capacity(callers callers, binding broker.Binding) func() int {
 // slots returns how many messages one loop holds. Retries get a quarter of their lane's slots for themselves, so that a fresh backlog
 // can't keep them waiting, nor they it.
 func (a *App) slots(binding broker.Binding) int {
-	lane := a.Config.Lanes.Bulk
+	lane := a.Config.Lanes.Bulk.Lane
 	if binding.Lane == string(query.Interactive) {
 		lane = a.Config.Lanes.Interactive
 	}

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,6 +35,7 @@ func (a *App) brokerEvent(event broker.Event) {
 	case broker.EventPublishDenied, broker.EventSubscribeDenied:
 		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
 		a.forgetDenialLater()
+		a.renewLater(event)
 	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
 	}
 	if advice := event.Kind.Advice(); advice != "" {
@@ -41,7 +44,8 @@ func (a *App) brokerEvent(event broker.Event) {
 	a.log.Warn("broker", fields...)
 }
 
-// denialMemory is how long a denied right keeps the worker unready if it is not denied again. What needs it is tried again more often.
+// denialMemory is how long a denied right, or a missing stream, keeps the worker unready if it is not told again. What needs it is tried again
+// more often.
 const denialMemory = 15 * time.Second
 
 // forgetDenialLater makes the worker ready again after a while: the broker tells when a right is missing, but not when it is given back.
@@ -52,6 +56,22 @@ func (a *App) forgetDenialLater() {
 		return
 	}
 	a.denial.Reset(denialMemory)
+}
+
+// renewLater renews the connection a while after the inbox was denied last: a server that takes this right away drops the subscription, and the
+// client does not subscribe again on the same connection when the right is back. Without an inbox nothing is under way that could be lost.
+func (a *App) renewLater(event broker.Event) {
+	if event.Kind != broker.EventSubscribeDenied || !strings.HasPrefix(event.Subject, cmp.Or(a.Config.NATS.InboxPrefix, "_INBOX")+".") {
+		return
+	}
+	a.deaf.later(func() {
+		if a.leaving.Load() {
+			return
+		}
+		if err := a.broker.Conn.ForceReconnect(); err != nil {
+			a.log.Warn("connection not renewed", brokerError(err)) // It reconnects already, or is closed.
+		}
+	})
 }
 
 // consumerEvents returns what a pull loop can report.
@@ -86,6 +106,10 @@ func (a *App) consumerEvent(event consumer.Event) {
 
 func (a *App) storeTrouble(what string, err error) {
 	a.metrics.StoreTrouble(what)
+	if noStream(err) {
+		a.health.Unready(storage, what+": no such stream")
+		a.streamless.later(func() { a.health.Ready(storage) })
+	}
 	a.log.Warn("write not confirmed, trying again", zap.String("write", what), brokerError(err))
 }
 

@@ -190,7 +190,7 @@ func limits() []string {
 // workSlots returns how many messages of a queue this worker can work on at once, over all clients. Where accounts share a loop, the slots
 // that are there for waiting do not count.
 func (a *App) workSlots(q gauge.Queue) int {
-	lane := a.Config.Lanes.Bulk
+	lane := a.Config.Lanes.Bulk.Lane
 	if q.Lane == string(query.Interactive) {
 		lane = a.Config.Lanes.Interactive
 	}

@@ -15,7 +15,8 @@ func (a *App) newConcurrency(one account) *upstream.Concurrency {
 	if bounds.Max == 0 {
 		return nil
 	}
-	return upstream.NewConcurrency(upstream.ConcurrencyPolicy{Floor: bounds.Min, Ceiling: bounds.Max}, a.tellLimit(one.Account, bounds))
+	policy := upstream.ConcurrencyPolicy{Floor: bounds.Min, Ceiling: bounds.Max, BulkShare: a.Config.Lanes.Bulk.Share}
+	return upstream.NewConcurrency(policy, a.tellLimit(one.Account, bounds))
 }
 
 // noteworthy is the part by which a limit must have changed since it was last told, to be told to everybody.

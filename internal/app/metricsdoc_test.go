@@ -73,6 +73,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 	r := s.gauged(t)
 	r.requireValues(t, map[string]float64{`replays{state="done"}`: 0})
 	early := r.served(t)
+	r.requireValues(t, map[string]float64{
+		`swept_total{settled="false",why="given_up"}`: 0, `store_troubles_total{write="schedule retry"}`: 0, `store_troubles_total{write="keep answer"}`: 0,
+		`pace_changes_total{account="default",provider="unionpay",why="throttled"}`: 0,
+	})
 
 	r.storeTrouble("store result", fault.New("store", fault.Unavailable, fault.BrokerUnreachable))
 	r.swept(sweeper.Overdue, true)

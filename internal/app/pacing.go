@@ -31,6 +31,7 @@ func (a *App) keepPace(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var keeping sync.WaitGroup
 	keeping.Go(func() { a.pace.Run(ctx) })
+	keeping.Go(func() { a.watchPace(ctx) })
 	return func() {
 		cancel()
 		keeping.Wait()
@@ -47,7 +48,7 @@ func (a *App) newPace(ctx context.Context) (pace, error) {
 	directory := newDirectory(a.Config.Providers)
 	return pace{directory: directory, Fleet: quota.New(quota.Options{
 		Store: quota.NewKV(bucket), Accounts: paceSettings(a.Config), AccountOf: directory.of, ClassOf: classOf,
-		AckWait: a.Config.Consumer.AckWait, OnChange: a.paceChanged, OnTrouble: a.paceTrouble,
+		BulkShare: a.Config.Lanes.Bulk.Share, AckWait: a.Config.Consumer.AckWait, OnChange: a.paceChanged, OnTrouble: a.paceTrouble,
 	})}, nil
 }
 

@@ -26,7 +26,7 @@ func policies(c config.Config) map[query.Lane]decide.Policy {
 			FirstRetry: c.Retry.Schedule.First, MaxRetry: c.Retry.Schedule.Max,
 		}
 	}
-	return map[query.Lane]decide.Policy{query.Interactive: of(c.Lanes.Interactive), query.Bulk: of(c.Lanes.Bulk)}
+	return map[query.Lane]decide.Policy{query.Interactive: of(c.Lanes.Interactive), query.Bulk: of(c.Lanes.Bulk.Lane)}
 }
 
 // buildCallers builds a client for each account of each enabled provider.

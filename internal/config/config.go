@@ -93,7 +93,7 @@ type Lanes struct {
 	// Interactive is for queries that somebody waits for.
 	Interactive Lane `koanf:"interactive"`
 	// Bulk is for queries that nobody waits for.
-	Bulk Lane `koanf:"bulk"`
+	Bulk BulkLane `koanf:"bulk"`
 }
 
 // Lane is one way through the worker.
@@ -102,4 +102,11 @@ type Lane struct {
 	Slots int `koanf:"slots"`
 	// Horizon is how long a query without a deadline of its own may take, from its publication, before it is given up.
 	Horizon time.Duration `koanf:"horizon"`
+}
+
+// BulkLane is the way of those who can wait.
+type BulkLane struct {
+	Lane
+	// Share is the part of an account's calls that bulk queries have in any case while interactive ones wait too: 0.1 for a tenth.
+	Share float64 `koanf:"share"`
 }

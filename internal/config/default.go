@@ -25,7 +25,7 @@ func Default() Config {
 		Streams:  defaultStreams(),
 		Lanes: Lanes{
 			Interactive: Lane{Slots: 32, Horizon: 15 * time.Minute},
-			Bulk:        Lane{Slots: 16, Horizon: 24 * time.Hour},
+			Bulk:        BulkLane{Lane: Lane{Slots: 16, Horizon: 24 * time.Hour}, Share: 0.1},
 		},
 		Clients: []string{},
 		Ask:     Ask{Slots: 64, Timeout: 3 * time.Second, MaxTimeout: 10 * time.Second, InboxPrefix: "_INBOX"},

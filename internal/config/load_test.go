@@ -49,6 +49,7 @@ lanes:
   bulk:
     slots: 7
     horizon: 1h30m
+    share: 0.25
 retry: {multiplier: 1.5}
 providers:
   easypay:
@@ -61,7 +62,7 @@ providers:
 	want.NATS.URL = "nats://a:4222,nats://b:4222"
 	want.NATS.TLS.HandshakeFirst = true
 	want.Streams.Queries.MaxBytes = 3 * gib
-	want.Lanes.Bulk = Lane{Slots: 7, Horizon: 90 * time.Minute}
+	want.Lanes.Bulk = BulkLane{Lane: Lane{Slots: 7, Horizon: 90 * time.Minute}, Share: 0.25}
 	want.Retry.Multiplier = 1.5
 	want.Providers.EasyPay.RequireCard = false
 	want.Providers.EasyPay.Pace.Rate = Rate{Calls: 300, Per: time.Minute}

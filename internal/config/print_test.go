@@ -30,7 +30,7 @@ func TestPrintCanBeLoaded(t *testing.T) {
 	t.Parallel()
 	cfg := Default()
 	cfg.NATS.URL = "nats://a:4222,nats://b:4222"
-	cfg.Lanes.Bulk = Lane{Slots: 3, Horizon: 36*time.Hour + 30*time.Minute}
+	cfg.Lanes.Bulk = BulkLane{Lane: Lane{Slots: 3, Horizon: 36*time.Hour + 30*time.Minute}, Share: 0.25}
 	cfg.Retry.Multiplier = 1.5
 	cfg.Streams.Queries.MaxMsgSize = 100_001
 	cfg.Providers.EasyPay.MallID = "05500001"

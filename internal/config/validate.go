@@ -118,7 +118,9 @@ func (c Config) validateLanes(v *validator) {
 			"must be longer than retry.budget and one attempt's timeout together, or no query could use its retries; raise it")
 	}
 	lane("lanes.interactive", c.Lanes.Interactive)
-	lane("lanes.bulk", c.Lanes.Bulk)
+	lane("lanes.bulk", c.Lanes.Bulk.Lane)
+	v.check(c.Lanes.Bulk.Share >= leastShare && c.Lanes.Bulk.Share <= mostShare, "lanes.bulk.share",
+		fmt.Sprintf("must be from %g, so that bulk queries never starve, to %g, so that interactive ones go first", leastShare, mostShare))
 	v.intBetween("ask.slots", c.Ask.Slots, 1, 10_000)
 	v.between("ask.timeout", c.Ask.Timeout, 100*time.Millisecond, time.Minute)
 	v.check(c.Ask.MaxTimeout >= c.Ask.Timeout, "ask.max_timeout", "must not be shorter than ask.timeout; raise it")
@@ -129,6 +131,12 @@ func (c Config) validateLanes(v *validator) {
 	}
 	v.check(len(slices.Compact(slices.Sorted(slices.Values(c.Clients)))) == len(c.Clients), "clients", "names a client twice; remove one")
 }
+
+// These bound lanes.bulk.share.
+const (
+	leastShare = 0.01
+	mostShare  = 0.5
+)
 
 // subjectPrefix is what a prefix of reply subjects may be, clientName what a client's token of a subject may be.
 var (

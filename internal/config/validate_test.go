@@ -122,6 +122,10 @@ func TestValidateWork(t *testing.T) {
 	runCases(t, map[string]validateCase{
 		"no slots":        {func(c *Config) { c.Lanes.Bulk.Slots = 0 }, []string{"lanes.bulk.slots"}},
 		"slots over":      {func(c *Config) { c.Lanes.Interactive.Slots, c.Consumer.MaxAckPending = 33, 32 }, []string{"lanes.interactive.slots"}},
+		"share":           {func(c *Config) { c.Lanes.Bulk.Share = 0.51 }, []string{"lanes.bulk.share"}},
+		"no share":        {func(c *Config) { c.Lanes.Bulk.Share = 0 }, []string{"lanes.bulk.share"}},
+		"share of NaN":    {func(c *Config) { c.Lanes.Bulk.Share = math.NaN() }, []string{"lanes.bulk.share"}},
+		"largest share":   {func(c *Config) { c.Lanes.Bulk.Share = 0.5 }, nil},
 		"horizon":         {func(c *Config) { c.Lanes.Interactive.Horizon = 8 * time.Second }, []string{"lanes.interactive.horizon"}},
 		"ack wait":        {func(c *Config) { c.Consumer.AckWait = 5 * time.Second }, []string{"consumer.ack_wait"}},
 		"slow provider":   {func(c *Config) { c.Providers.UnionPay.Timeout = 30 * time.Second }, []string{"consumer.ack_wait", "shutdown.grace"}},

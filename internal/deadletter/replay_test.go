@@ -219,15 +219,6 @@ func TestNamelessLettersAreReplayedOnce(t *testing.T) {
 	require.Empty(t, b.statuses("shop"))
 }
 
-func TestRateIsKept(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.die("shop", 60)
-	began := time.Now()
-	b.run(b.Letters, b.begin(b.Letters, Filter{}, func(r *Request) { r.Rate = 40 }).ID)
-	require.GreaterOrEqual(t, time.Since(began), 1300*time.Millisecond, "60 letters less the first 8 at 40/s")
-}
-
 func TestRequestsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

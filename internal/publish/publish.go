@@ -68,7 +68,7 @@ func New(ctx context.Context, options Options) (*Publisher, error) {
 func (p *Publisher) StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error {
 	key := q.Key()
 	message := eventMessage(p.Subjects.Result(key, q.Provider, q.Client, string(status)), event)
-	g := guard{what: "store result", stream: p.results, name: p.ResultStream, subject: p.Subjects.ResultGuard(key), after: supersedes(q).Result}
+	g := guard{what: storeResult, stream: p.results, name: p.ResultStream, subject: p.Subjects.ResultGuard(key), after: supersedes(q).Result}
 	err := p.guarded(ctx, message, g)
 	if mutant.PublishTwice {
 		err = p.confirm(ctx, g.what, eventMessage(message.Subject, event), jetstream.WithExpectStream(g.name))
@@ -81,7 +81,7 @@ func (p *Publisher) StoreDead(ctx context.Context, q *query.Query, reason query.
 	key := q.Key()
 	message := eventMessage(p.Subjects.Dead(key, q.Provider, q.Client, string(reason)), event)
 	err := p.guarded(ctx, message, guard{
-		what: "store dead letter", stream: p.dead, name: p.DeadStream, subject: p.Subjects.DeadGuard(key), after: supersedes(q).Letter,
+		what: storeDead, stream: p.dead, name: p.DeadStream, subject: p.Subjects.DeadGuard(key), after: supersedes(q).Letter,
 	})
 	if fault.KindOf(err) == fault.Duplicate {
 		return nil
@@ -132,7 +132,7 @@ func (g guard) options() []jetstream.PublishOpt {
 func (p *Publisher) ScheduleRetry(ctx context.Context, q *query.Query, at time.Time, retry []byte) error {
 	message := nats.NewMsg(p.Subjects.RetryAt(q.Key()))
 	message.Data = retry
-	return p.confirm(ctx, "schedule retry", message,
+	return p.confirm(ctx, scheduleRetry, message,
 		jetstream.WithExpectStream(p.RetryStream),
 		jetstream.WithScheduleAt(at.UTC()),
 		jetstream.WithScheduleTarget(p.Subjects.RetryDue(q.Provider, q.Way(), q.Client)))
@@ -141,18 +141,18 @@ func (p *Publisher) ScheduleRetry(ctx context.Context, q *query.Query, at time.T
 // Result returns the stored result of q, nil if it has none but the one that a replay supersedes. It asks the stream's leader, never a
 // replica that may lag, and tries until it is answered or ctx ends.
 func (p *Publisher) Result(ctx context.Context, q *query.Query) ([]byte, error) {
-	return p.read(ctx, "look for result", p.results, p.Subjects.ResultGuard(q.Key()), supersedes(q).Result)
+	return p.read(ctx, lookForResult, p.results, p.Subjects.ResultGuard(q.Key()), supersedes(q).Result)
 }
 
 // Lookup returns the last stored result of a key if it belongs to the client. It does not tell whether another client has one.
 func (p *Publisher) Lookup(ctx context.Context, key, client string) (event []byte, found bool, err error) {
-	event, err = p.read(ctx, "look up result", p.results, p.Subjects.ResultOf(key, client), 0)
+	event, err = p.read(ctx, lookUpResult, p.results, p.Subjects.ResultOf(key, client), 0)
 	return event, event != nil, err
 }
 
 // DeadLetter returns the stored dead letter of q, nil if it has none, as Result does.
 func (p *Publisher) DeadLetter(ctx context.Context, q *query.Query) ([]byte, error) {
-	return p.read(ctx, "look for dead letter", p.dead, p.Subjects.DeadGuard(q.Key()), supersedes(q).Letter)
+	return p.read(ctx, lookForDead, p.dead, p.Subjects.DeadGuard(q.Key()), supersedes(q).Letter)
 }
 
 // read returns the last message of a subject, nil if there is none or only the one with the sequence given.

@@ -29,6 +29,9 @@ const (
 	Controlled Why = "controlled"
 )
 
+// Whys returns every Why, so that metrics can exist at zero from the start.
+func Whys() []Why { return []Why{Begun, Lowered, Recovered, Controlled} }
+
 // Change is a change of an account's pace, as one replica sees it.
 type Change struct {
 	Account Account
@@ -230,6 +233,22 @@ func (f *Fleet) now() time.Duration {
 		}
 	}
 	return tick
+}
+
+// Away tells whether the pace of an account can't be read or written, so that nothing is asked there.
+func (f *Fleet) Away() bool {
+	for _, a := range f.accounts {
+		if a.lost() {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *account) lost() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.away && a.effective().Ceiling > 0
 }
 
 // Capacity returns how many more queries of a lane are worth pulling: what the provider's pace lets through in a quarter of the ack

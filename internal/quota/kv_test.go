@@ -175,3 +175,54 @@ func TestFleetOnARealServer(t *testing.T) {
 	t.Logf("%d calls in %v", len(calls), calls[len(calls)-1]-calls[0])
 	require.Zero(t, worstExcess(calls, rate, burst+rate/10))
 }
+
+// TestEveryReplicaHearsOfAChange lets two fleets, each on a connection of its own, follow what an operator changes. How long that took is
+// logged: the aim is a second.
+func TestEveryReplicaHearsOfAChange(t *testing.T) {
+	t.Parallel()
+	server, kv := bucket(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	heard, fleets := make([]chan Control, 2), make([]*Fleet, 2)
+	for i := range heard {
+		heard[i] = make(chan Control, 100)
+		fleets[i] = New(Options{
+			Store: connected(t, server), Accounts: map[Account]Settings{easy: {Ceiling: 1000, Burst: 100}}, AckWait: time.Minute,
+			AccountOf: func(*query.Query) Account { return easy },
+			OnChange: func(change Change) {
+				if change.Why == Controlled {
+					heard[i] <- change.Control
+				}
+			},
+		})
+		running.Go(func() { fleets[i].Run(ctx) })
+		require.NoError(t, fleets[i].Wait(within(t, time.Minute), &query.Query{Lane: query.Bulk}), "it works before anything is changed")
+	}
+	author := Author{By: "kim", Why: "agreed"}
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want Control
+	}{
+		{"set", func() error { return Set(ctx, kv, easy, 5, author) }, Control{Ceiling: 5}},
+		{"pause", func() error { return Pause(ctx, kv, easy, author) }, Control{Ceiling: 5, Paused: true}},
+		{"resume", func() error { return Resume(ctx, kv, easy, author) }, Control{Ceiling: 5}},
+		{"reset", func() error { return Reset(ctx, kv, easy, Settings{Ceiling: 1000, Burst: 100}, author) }, Control{}},
+	} {
+		began := time.Now()
+		require.NoError(t, step.do())
+		for i := range heard {
+			select {
+			case got := <-heard[i]:
+				t.Logf("%s: replica %d heard of it after %s", step.name, i+1, time.Since(began).Round(10*time.Microsecond))
+				require.Equal(t, []string{author.By, author.Why}, []string{got.By, got.Why})
+				require.Equal(t, step.want, Control{Paused: got.Paused, Ceiling: got.Ceiling})
+				require.Equal(t, got.Paused, fleets[i].Delay(easy, Bulk) == forever, "and does so")
+			case <-time.After(30 * time.Second):
+				require.FailNow(t, "a replica did not hear of it", "%s, replica %d", step.name, i+1)
+			}
+		}
+	}
+	stop()
+	running.Wait()
+}

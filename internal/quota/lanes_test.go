@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +142,40 @@ func TestReplicasShareFairly(t *testing.T) {
 					fair := float64(rate) / float64(replicas)
 					require.InDelta(t, 1, slices.Min(got)/fair, 0.25)
 					require.InDelta(t, 1, slices.Max(got)/fair, 0.25)
+				})
+			})
+		}
+	}
+}
+
+// TestBulkKeepsItsShare gives every replica more queries of both lanes than the rate lets through: bulk has its share of the calls, no more and
+// no less.
+func TestBulkKeepsItsShare(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[float64]float64{0: 0.1, 0.1: 0.1, 0.3: 0.3, 0.5: 0.5} {
+		for _, replicas := range []int{1, 4} {
+			t.Run(fmt.Sprintf("%v over %d replicas", set, replicas), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(Settings{Ceiling: 200, Burst: 20}, 5).settled()
+					var interactive atomic.Int64
+					for range replicas {
+						r := w.add(func(o *Options) { o.BulkShare = set })
+						w.backlog(r, 50)
+						for range 50 {
+							w.running.Go(func() {
+								for r.Wait(r.ctx, &query.Query{Lane: query.Interactive, Client: "till"}) == nil {
+									w.called()
+									interactive.Add(1)
+								}
+							})
+						}
+					}
+					time.Sleep(20 * time.Second)
+					w.end()
+					got := 1 - float64(interactive.Load())/float64(len(w.calls))
+					t.Logf("%.3f of %d calls were bulk", got, len(w.calls))
+					require.InDelta(t, want, got, 0.02)
 				})
 			})
 		}

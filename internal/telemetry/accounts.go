@@ -37,6 +37,13 @@ func (m *Metrics) ExpectAccount(provider query.Provider, account string) {
 	m.lost.WithLabelValues(string(provider), account)
 }
 
+// ExpectPaceChanges makes the counts of the changes of an account's pace exist at zero.
+func (m *Metrics) ExpectPaceChanges(provider query.Provider, account string, whys ...string) {
+	for _, why := range whys {
+		m.changes.WithLabelValues(string(provider), account, why)
+	}
+}
+
 // PaceChanged counts a change of an account's pace and shows the rate since, in calls per second.
 func (m *Metrics) PaceChanged(provider query.Provider, account, why string, rate float64) {
 	m.changes.WithLabelValues(string(provider), account, why).Inc()

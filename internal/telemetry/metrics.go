@@ -11,8 +11,8 @@ import (
 	"discountquery.example/worker/internal/query"
 )
 
-// Metrics holds the worker's metrics. All labels come from closed lists. Those that are known in advance exist at zero from the start; the
-// pairs of kind and code, and the kinds of writes, appear with their first event. It may be used by many goroutines.
+// Metrics holds the worker's metrics. All labels come from closed lists. They exist at zero from the start but for the pairs of kind and
+// code, which appear with their first event. It may be used by many goroutines.
 type Metrics struct {
 	registry *prometheus.Registry
 	queries  *prometheus.CounterVec
@@ -56,7 +56,7 @@ func NewMetrics(version string, providers []query.Provider) *Metrics {
 		took:     histogram("upstream_attempt_seconds", "Duration of one call to the upstream.", "provider", "account"),
 		consumer: counter("consumer_events_total", "What the pull loops report.", "consumer", "event"),
 		broker:   counter("broker_events_total", "What the broker's connection reports.", "event"),
-		troubles: counter("store_troubles_total", "Writes that the broker did not confirm at once.", "write"),
+		troubles: counter("store_troubles_total", "Exchanges with streams and buckets that did not work at once.", "write"),
 		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discount_worker_breaker_open", Help: "Whether the upstream counts as down: 1 for open, 0.5 for trying again, 0 for up.",
 		}, []string{"provider", "account"}),
@@ -166,7 +166,7 @@ func (m *Metrics) ExpectReplies(endpoint string, codes ...string) {
 	m.replied.WithLabelValues(endpoint)
 }
 
-// Replied counts a request that was done with.
+// Replied counts a request that was done with. Its time has no exemplar: when the reply is sent the span has ended, if there was any.
 func (m *Metrics) Replied(endpoint, code string, took time.Duration) {
 	m.replies.WithLabelValues(endpoint, code).Inc()
 	m.replied.WithLabelValues(endpoint).Observe(took.Seconds())
@@ -186,6 +186,21 @@ func (m *Metrics) ExpectBroker(events ...string) {
 	}
 }
 
+// ExpectSwept makes the counts of what the sweeper takes up exist at zero.
+func (m *Metrics) ExpectSwept(whys ...string) {
+	for _, why := range whys {
+		m.swept.WithLabelValues(why, "true")
+		m.swept.WithLabelValues(why, "false")
+	}
+}
+
+// ExpectStore makes the counts of exchanges that are not confirmed at once exist at zero.
+func (m *Metrics) ExpectStore(exchanges ...string) {
+	for _, exchange := range exchanges {
+		m.troubles.WithLabelValues(exchange)
+	}
+}
+
 // ConsumerEvent counts what a pull loop reports.
 func (m *Metrics) ConsumerEvent(consumer, event string) {
 	m.consumer.WithLabelValues(consumer, event).Inc()
@@ -194,7 +209,7 @@ func (m *Metrics) ConsumerEvent(consumer, event string) {
 // BrokerEvent counts what the broker's connection reports.
 func (m *Metrics) BrokerEvent(event string) { m.broker.WithLabelValues(event).Inc() }
 
-// StoreTrouble counts a write that was not confirmed at once.
+// StoreTrouble counts an exchange with a stream or a bucket that did not work at once.
 func (m *Metrics) StoreTrouble(write string) { m.troubles.WithLabelValues(write).Inc() }
 
 // Swept counts a query that the sweeper took up.

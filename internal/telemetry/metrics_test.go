@@ -50,8 +50,15 @@ func TestMetricsExistAtZeroFromTheStart(t *testing.T) {
 		m.ExpectAccount(query.UnionPay, account)
 	}
 	m.ExpectReplies("lookup", "answered", "no_result")
+	m.ExpectSwept("given_up", "overdue")
+	m.ExpectStore("store result", "keep answer")
+	m.ExpectPaceChanges(query.UnionPay, "bank", "begun", "throttled")
 	want := map[string]float64{
 		"replies_total{code=answered,endpoint=lookup}": 0, "replies_total{code=no_result,endpoint=lookup}": 0, "reply_seconds{endpoint=lookup}": 0,
+		"swept_total{settled=false,why=given_up}": 0, "swept_total{settled=true,why=given_up}": 0,
+		"swept_total{settled=false,why=overdue}": 0, "swept_total{settled=true,why=overdue}": 0,
+		"store_troubles_total{write=store result}": 0, "store_troubles_total{write=keep answer}": 0,
+		"pace_changes_total{account=bank,provider=unionpay,why=begun}": 0, "pace_changes_total{account=bank,provider=unionpay,why=throttled}": 0,
 		"build_info{version=v1.2.3}": 1, "broker_events_total{event=disconnected}": 0, "broker_events_total{event=reconnected}": 0,
 		"consumer_events_total{consumer=S/c,event=pulling}": 0, "consumer_events_total{consumer=S/c,event=gone}": 0,
 	}

@@ -17,6 +17,8 @@ type ConcurrencyPolicy struct {
 	Floor int
 	// Ceiling is how many there may be at most.
 	Ceiling int
+	// BulkShare is the part of all places that bulk queries get while others wait too; 0 means a tenth.
+	BulkShare float64
 }
 
 // firstLimit is how many calls there may be before anything is known about the upstream.
@@ -26,7 +28,7 @@ const firstLimit = 32
 // from before it waits for the pace until it is done, because a permit must be used at once. It may be used by many goroutines.
 //
 // Places that nobody else waits for are taken at once. Else those go first whose asker waits for the reply, then interactive queries, then
-// bulk ones, which get every tenth place. An eighth of the places is kept from bulk queries: with a backlog they would hold all of them while
+// bulk ones, which get their share in any case. An eighth of the places is kept from bulk queries: with a backlog they would hold all of them while
 // they wait for the pace, and whoever came later would have to wait for the slot of one of them.
 type Concurrency struct {
 	onLimit func(from, to int)
@@ -46,9 +48,12 @@ func NewConcurrency(policy ConcurrencyPolicy, onLimit func(from, to int)) *Concu
 	}
 	floor := float64(max(policy.Floor, 1))
 	ceiling := max(float64(policy.Ceiling), floor)
+	if policy.BulkShare <= 0 {
+		policy.BulkShare = patientShare
+	}
 	c := &Concurrency{
-		onLimit: onLimit,
-		limit:   limit{floor: floor, ceiling: ceiling, value: min(max(firstLimit, floor), ceiling), round: 1},
+		onLimit: onLimit, line: line{share: policy.BulkShare},
+		limit: limit{floor: floor, ceiling: ceiling, value: min(max(firstLimit, floor), ceiling), round: 1},
 	}
 	onLimit(0, c.limit.allowed())
 	return c

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -203,7 +204,7 @@ func TestWhoseTurnItIs(t *testing.T) {
 		require.Equal(t, want, turnOf(q))
 	}
 	require.Equal(t, patient, turnOf(&query.Query{Lane: query.Interactive, Replay: &query.Replay{}}), "what is replayed goes before nobody")
-	var l line
+	l := line{share: patientShare}
 	for range 20 {
 		l.push(patient)
 		l.push(waited)
@@ -315,8 +316,19 @@ func TestPlacesAreNeitherLostNorMade(t *testing.T) {
 // Whoever takes longest is not kept for ever: bulk queries get their share behind any number of others.
 func TestNobodyStarves(t *testing.T) {
 	t.Parallel()
+	for share, want := range map[float64]float64{0: 1000, 0.01: 100, 0.3: 3000, 0.5: 5000} {
+		t.Run(fmt.Sprint(share), func(t *testing.T) {
+			t.Parallel()
+			requireShare(t, share, want)
+		})
+	}
+}
+
+// requireShare has more bulk queries and others than there are places for ten thousand times, and counts the bulk ones.
+func requireShare(t *testing.T, share, want float64) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := NewConcurrency(ConcurrencyPolicy{Floor: 1, Ceiling: 1}, nil)
+		c := NewConcurrency(ConcurrencyPolicy{Floor: 1, Ceiling: 1, BulkShare: share}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		served := map[turn]int{}
@@ -337,8 +349,8 @@ func TestNobodyStarves(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		cancel()
 		running.Wait()
-		require.InDelta(t, 9000, served[askers], 50, "who waits for the reply goes first")
-		require.InDelta(t, 1000, served[patient], 50, "but for the share of the patient")
+		require.InDelta(t, 10_000-want, served[askers], 50, "who waits for the reply goes first")
+		require.InDelta(t, want, served[patient], 50, "but for the share of the patient")
 	})
 }
 

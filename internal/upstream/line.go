@@ -22,8 +22,8 @@ const (
 // turns is how many there are.
 const turns = 3
 
-// patientEvery is which place goes to a patient query, however many others wait.
-const patientEvery = 10
+// patientShare is the part of all places that goes to patient queries, however many others wait, where nothing else is said.
+const patientShare = 0.1
 
 // turnOf returns the turn of a query.
 func turnOf(q *query.Query) turn {
@@ -40,9 +40,9 @@ func turnOf(q *query.Query) turn {
 // line holds those who wait for a place: within a turn, who came first goes first. It is not safe for use by several goroutines.
 type line struct {
 	waiting [turns]list.List
-	// passed is how many others went before the patient ones that wait.
-	passed int
-	length int
+	// share is the part of all places that patient queries get if they want them, and credit what they have saved up of it while they waited.
+	share, credit float64
+	length        int
 }
 
 // waiter is one who waits for a place.
@@ -69,11 +69,12 @@ func (l *line) pop() (*waiter, bool) {
 	whose := l.first()
 	w, _ := l.waiting[whose].Front().Value.(*waiter)
 	l.remove(w)
+	l.credit += l.share
 	switch {
-	case whose == patient || l.waiting[patient].Len() == 0:
-		l.passed = 0
-	default:
-		l.passed++
+	case l.waiting[patient].Len() == 0:
+		l.credit = 0
+	case whose == patient:
+		l.credit = max(l.credit-1, 0)
 	}
 	return w, true
 }
@@ -83,7 +84,8 @@ func (l *line) patientOnly() bool { return l.length == l.waiting[patient].Len() 
 
 // first returns whose turn it is. Somebody must wait.
 func (l *line) first() turn {
-	if l.passed >= patientEvery-1 && l.waiting[patient].Len() > 0 {
+	const rounding = 1e-9 // Ten times a tenth is a little less than one.
+	if l.waiting[patient].Len() > 0 && l.credit+l.share >= 1-rounding {
 		return patient
 	}
 	for whose := range turn(turns) {

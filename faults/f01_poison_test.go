@@ -1,0 +1,74 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestF01CrashPoison asks a query whose handling kills its worker, each time, and others behind it. Each worker that dies is replaced. The
+// query is set aside after three of them, and those behind it are answered.
+func TestF01CrashPoison(t *testing.T) {
+	t.Parallel()
+	const crashes, behind = 3, 10
+	s := newSite(t, siteOptions{})
+	l := newLoad(s)
+	struck := s.killerQuery(100_001)
+	l.publish(t.Context(), 1)
+	w, killed := s.launch(t), 0
+	for ctx := within(t, soon); ctx.Err() == nil; {
+		select {
+		case <-struck:
+			w.kill()
+			killed++
+			// They may be in the next worker's hands when it dies, but not in those of as many as it takes to be set aside.
+			l.publish(t.Context(), behind)
+			w = s.launch(t)
+		case <-time.After(50 * time.Millisecond):
+			w.startAgain(t)
+		}
+		if killed > crashes || killed > 0 && s.underWay(ctx) == "" {
+			break
+		}
+	}
+	require.LessOrEqual(t, killed, crashes, "the query kills one worker after the other")
+	found := s.finish(t, l, soon, crashes)
+	require.Equal(t, killed, s.upstream.callsOf(100_001))
+	require.Equal(t, map[string]int{"quarantined": 1}, found.Reasons)
+	require.Equal(t, 1, found.Dead)
+	require.Equal(t, killed*behind, found.Completed)
+	require.False(t, w.ended(), "the last worker has to live")
+	w.awaitReady(t)
+	t.Logf("F1: a query that kills its worker has killed %d; %d behind it were answered, for %v calls", killed, found.Completed, found.Calls)
+}
+
+// killerQuery makes the upstream answer a query about an amount never, and tell of each call for it: whoever hears of it has to kill the
+// worker that called.
+func (s *site) killerQuery(amount int64) <-chan struct{} {
+	struck := make(chan struct{})
+	answer := s.upstream.server.Config.Handler
+	s.upstream.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if err != nil || !bytes.Contains(body, fmt.Append(nil, amount)) {
+			answer.ServeHTTP(w, r)
+			return
+		}
+		s.upstream.mu.Lock()
+		s.upstream.calls[amount]++
+		s.upstream.mu.Unlock()
+		select {
+		case struck <- struct{}{}:
+		case <-r.Context().Done():
+		}
+		<-r.Context().Done()
+	})
+	return struck
+}

@@ -1,0 +1,48 @@
+package app
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/fault"
+)
+
+func TestMissingStreamIsTold(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"nobody answers a publish": {jetstream.ErrNoStreamResponse, true},
+		"no such stream":           {&jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamNotFound}, true},
+		"wrapped":                  {fault.Because("store", fault.Unavailable, fault.BrokerUnreachable, jetstream.ErrStreamNotFound), true},
+		"too slow":                 {context.DeadlineExceeded, false},
+		"full":                     {&jetstream.APIError{ErrorCode: 10077}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, noStream(test.err))
+		})
+	}
+}
+
+func TestMemoryForgetsAfterTheLastNote(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var m memory
+		forgotten := make(chan time.Time, 2)
+		began := time.Now()
+		forget := func() { forgotten <- time.Now() }
+		m.later(forget)
+		time.Sleep(denialMemory - time.Second)
+		m.later(forget)
+		require.Equal(t, 2*denialMemory-time.Second, (<-forgotten).Sub(began))
+		synctest.Wait()
+		require.Empty(t, forgotten)
+	})
+}
