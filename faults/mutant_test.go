@@ -65,6 +65,23 @@ func TestMutants(t *testing.T) {
 	}
 }
 
+// TestTheLeakHuntFindsAMutant has the leak hunt look through a worker that logs what a publisher wrote. It builds that worker anew, so it is not
+// in the short form.
+func TestTheLeakHuntFindsAMutant(t *testing.T) {
+	t.Parallel()
+	if !full() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
+	defer cancel()
+	hunt := exec.CommandContext(ctx, "go", "test", "-count=1", "-tags", "mutant_log_body", "-run", "^TestLeakHunt$", "../internal/app")
+	dieWithParent(hunt)
+	output, err := hunt.CombinedOutput()
+	_, failed := errors.AsType[*exec.ExitError](err)
+	require.True(t, failed, "nobody has noticed: %v", err)
+	require.Regexp(t, `Messages: +\tlog : mark`, string(output))
+}
+
 // runAgainst runs tests of this binary in the short form, with a worker built with a tag. It returns what they wrote.
 func runAgainst(t *testing.T, tag, run string) (string, error) {
 	t.Helper()
