@@ -52,10 +52,11 @@ image: ## Build the container image without Docker: bin/image, an OCI layout, wi
 	@cd tools/image && go build -o ../../bin/build-image .
 	@bin/build-image -version '$(VERSION)' $(IMAGEARGS)
 
+# -count=1 because the tests read files outside of their module, and Go would not notice that those have changed.
 .PHONY: image-check
 image-check: ## Build the image twice, look into it, and start it as a container would be started.
 	@echo "==> image: vet and test"
-	@cd tools/image && go vet ./... && go test -timeout $(TIMEOUT) ./...
+	@cd tools/image && go vet ./... && go test -count=1 -timeout $(TIMEOUT) ./...
 
 .PHONY: demo
 demo: ## Run the demo: broker, both upstreams, worker and publisher in one process (ARGS="--queries 1000").
@@ -163,7 +164,7 @@ rules-check: ## Check and test the Prometheus rules; the first run builds promto
 	@bin/promtool test rules deploy/prometheus/tests/*.yaml
 
 # The manifests are built and checked without a cluster. The first run builds the API's types, twice: kube-score needs those of an older version.
-# -count=1 because the tests read files outside of their module, and Go would not notice that those have changed.
+# -count=1 as in image-check.
 .PHONY: k8s-check
 k8s-check: ## Build and check the Kubernetes manifests; the first run takes some minutes.
 	@echo "==> Kubernetes manifests (the first run builds the API's types)"
