@@ -106,10 +106,10 @@ func (b *bundle) fail(kind fault.Kind, code fault.Code) {
 	}
 }
 
-func (m *memory) StoreResult(_ context.Context, q *query.Query, status query.Status, event []byte) error {
+func (m *memory) StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse("result"); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("result")); err != nil {
 		return err
 	}
 	if m.results[q.Key()] != nil {
@@ -132,10 +132,10 @@ func (m *memory) DeadLetter(_ context.Context, q *query.Query) ([]byte, error) {
 	return m.dead[q.Key()], m.refuse("letter")
 }
 
-func (m *memory) StoreDead(_ context.Context, q *query.Query, reason query.Reason, event []byte) error {
+func (m *memory) StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse("dead"); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("dead")); err != nil {
 		return err
 	}
 	m.dead[q.Key()], m.reasons[q.Key()] = event, reason
@@ -143,10 +143,10 @@ func (m *memory) StoreDead(_ context.Context, q *query.Query, reason query.Reaso
 	return nil
 }
 
-func (m *memory) ScheduleRetry(_ context.Context, q *query.Query, at time.Time, retry []byte) error {
+func (m *memory) ScheduleRetry(ctx context.Context, q *query.Query, at time.Time, retry []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse("retry"); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("retry")); err != nil {
 		return err
 	}
 	m.retries = append(m.retries, scheduled{query: q, at: at, body: retry})

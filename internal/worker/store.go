@@ -14,11 +14,23 @@ import (
 	"discountquery.example/worker/internal/trace"
 )
 
-// releaseTimeout is how long a stopping worker tries to schedule a query it could not finish.
+// releaseTimeout is how long a stopping worker tries to store what came of a query, or to schedule one that it could not finish.
 const releaseTimeout = 2 * time.Second
+
+// lastMoment returns a context that outlives the given one by a while: an answer that is at hand when the worker has to stop is stored all the same.
+func lastMoment(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(releaseTimeout, cancel) })
+	return late, func() {
+		stop()
+		cancel()
+	}
+}
 
 // store carries out a verdict. When it returns nil, everything is confirmed by the broker. It fails only if ctx ended before.
 func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) error {
+	ctx, done := lastMoment(ctx)
+	defer done()
 	var err error
 	switch verdict.Action {
 	case decide.Complete:
@@ -31,7 +43,7 @@ func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) err
 		err = w.retry(ctx, c, verdict.At, verdict.Rounds)
 	case decide.Release:
 		// The worker is stopping. A scheduled round costs the query no delivery; if the broker is away too, the message is given back.
-		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		short, cancel := context.WithTimeout(ctx, releaseTimeout)
 		defer cancel()
 		err = w.retry(short, c, time.Now().Add(releaseDelay), c.rounds)
 	case decide.Skip:

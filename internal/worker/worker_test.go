@@ -553,6 +553,21 @@ func TestInterruptedIsScheduledForAnotherWorker(t *testing.T) {
 	require.Empty(t, retry.Attempts, "and no attempt")
 }
 
+// TestAnswerAtTheLastMomentIsStored stops the worker while an answer arrives: it must not be asked for again.
+func TestAnswerAtTheLastMomentIsStored(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, stop := context.WithCancel(t.Context())
+	call := b.call
+	b.call = func(ctx context.Context, q *query.Query, details *card.Details) (query.Answer, []query.Attempt, error) {
+		defer stop()
+		return call(ctx, q, details)
+	}
+	require.Equal(t, done, b.Handle(ctx, b.easyPay("1")))
+	require.Equal(t, query.Completed, b.store.statuses[keyOf("1")])
+	require.Empty(t, b.store.retries)
+}
+
 func TestNothingIsDoneThatWasNotStored(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
