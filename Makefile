@@ -29,7 +29,7 @@ help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: check
-check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race bench-check faults ## Everything a change must pass: what CI runs.
+check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race rollout bench-check ## Everything a change must pass: what CI runs.
 	@echo "==> all checks passed"
 
 # tools builds what the checks are made of, and checks nothing.

@@ -35,7 +35,7 @@ func TestF08AnswerLost(t *testing.T) {
 			}
 			proxied := s.brokers[0].proxy
 			proxied.SetRules(rule)
-			want := times(4, 150)
+			want := times(4, 100)
 			publishing := l.run(t, times(25, 60))
 			require.Eventually(t, func() bool { return proxied.Struck() >= want }, 4*time.Minute, 10*time.Millisecond)
 			publishing.stop()

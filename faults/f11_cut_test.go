@@ -36,7 +36,7 @@ func TestF11CutInside(t *testing.T) {
 			s := newSite(t, siteOptions{settings: []string{"consumer: {ack_wait: 3s, quarantine_after: 90, max_deliver: 100, pull_expiry: 2s}"}})
 			places, workers := test.places, 8
 			if !every() {
-				places, workers = times(5, 60), times(2, 4)
+				places, workers = times(5, 40), times(2, 4)
 				test.from += chance(t).IntN(test.places - places)
 			}
 			l := newLoad(s)

@@ -29,7 +29,7 @@ func TestF34Upgrade(t *testing.T) {
 		workers = append(workers, s.launchAs(t, exec.Command(builds[0], "run", "-c", s.config)))
 	}
 	publishing := l.run(t, 30)
-	rolls := times(2, 8)
+	rolls := times(2, 5)
 	for roll := range rolls {
 		for i, old := range workers {
 			old.awaitReady(t)
