@@ -297,13 +297,11 @@ func (s *site) consumersInStep(ctx context.Context) bool {
 		if err != nil {
 			return false
 		}
-		consumers := stream.ListConsumers(ctx)
-		for info := range consumers.Info() {
-			if !inStep(info.Cluster) {
-				return false
-			}
+		consumers, all := stream.ListConsumers(ctx), true
+		for info := range consumers.Info() { // To the end, because the client would wait for ever to hand over the rest.
+			all = all && inStep(info.Cluster)
 		}
-		if consumers.Err() != nil {
+		if !all || consumers.Err() != nil {
 			return false
 		}
 	}
