@@ -90,9 +90,9 @@ faults-short: ## In short: each fault a few times.
 	@go test -tags faults -count=1 ./faults/...
 
 .PHONY: rollout
-rollout: ## Roll, scale and kill workers, rotate what they log in with, and fill their memory, in short.
-	@echo "==> rollout, rotation, memory"
-	@go test -tags faults -count=1 -timeout 10m -run '^(TestRollout|TestF16Rotate|TestF38Memory)$$' ./faults
+rollout: ## Roll, scale and kill workers, rotate what they log in with, fill their memory, in short; and leak.
+	@echo "==> rollout, rotation, memory, a leak that is found"
+	@go test -tags faults -count=1 -timeout 10m -run '^(TestRollout|TestF16Rotate|TestF38Memory|TestTheLeakHuntFindsAMutant)$$' ./faults
 
 .PHONY: soak
 soak: ## Random faults under load for SOAK (60m); SOAKARGS="-seed N" repeats a run.

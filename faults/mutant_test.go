@@ -65,13 +65,9 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// TestTheLeakHuntFindsAMutant has the leak hunt look through a worker that logs what a publisher wrote. It builds that worker anew, so it is not
-// in the short form.
+// TestTheLeakHuntFindsAMutant has the leak hunt look through a worker that logs what a publisher wrote.
 func TestTheLeakHuntFindsAMutant(t *testing.T) {
 	t.Parallel()
-	if !full() {
-		return
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
 	defer cancel()
 	hunt := exec.CommandContext(ctx, "go", "test", "-count=1", "-tags", "mutant_log_body", "-run", "^TestLeakHunt$", "../internal/app")
