@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +20,12 @@ func (c Config) Print(w io.Writer) error {
 		if dot := strings.LastIndexByte(one.key, '.'); dot >= 0 {
 			parent, name = one.key[:dot], one.key[dot+1:]
 		}
-		value := &yaml.Node{}
-		if err := value.Encode(one.printable()); err != nil {
+		value, err := valueNode(one.printable())
+		if err != nil {
 			return fmt.Errorf("print %s: %w", one.key, err)
 		}
 		mapping := groupNode(groups, parent)
-		mapping.Content = append(mapping.Content, nameNode(name), value)
+		mapping.Content = append(mapping.Content, textNode(name), value)
 	}
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
@@ -76,12 +78,41 @@ func groupNode(groups map[string]*yaml.Node, key string) *yaml.Node {
 	}
 	node := &yaml.Node{Kind: yaml.MappingNode}
 	above := groupNode(groups, parent)
-	above.Content = append(above.Content, nameNode(name), node)
+	above.Content = append(above.Content, textNode(name), node)
 	groups[key] = node
 	return node
 }
 
-// nameNode returns a scalar that holds a name.
-func nameNode(name string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}
+// valueNode returns what stands for a printable value.
+func valueNode(value any) (*yaml.Node, error) {
+	node := &yaml.Node{}
+	switch value := value.(type) {
+	case string:
+		return textNode(value), nil
+	case []string:
+		node.Kind = yaml.SequenceNode
+		for _, one := range value {
+			node.Content = append(node.Content, textNode(one))
+		}
+		return node, nil
+	case map[string]string:
+		node.Kind = yaml.MappingNode
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			node.Content = append(node.Content, textNode(name), textNode(value[name]))
+		}
+		return node, nil
+	default:
+		err := node.Encode(value)
+		return node, err
+	}
+}
+
+// textNode returns a scalar that holds a text. One with tabs or line breaks is quoted: the library writes such a text as a block, and does not read
+// every block of its own again (one that begins with a tab is an error).
+func textNode(text string) *yaml.Node {
+	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+	if strings.ContainsAny(text, "\t\r\n\u0085\u2028\u2029") {
+		node.Style = yaml.DoubleQuotedStyle
+	}
+	return node
 }

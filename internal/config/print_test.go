@@ -40,6 +40,24 @@ func TestPrintCanBeLoaded(t *testing.T) {
 	require.Equal(t, cfg, mustLoad(t, printed(t, cfg)))
 }
 
+// TestPrintedTextsCanBeLoaded has the texts that YAML has other uses for, each as a value, in a list and in a table.
+func TestPrintedTextsCanBeLoaded(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"\t", "\t\n", "\n\t", "a\n\tb", "\r\n", " \n", "a\u0085", "\u2028\t", "\ufeff", "\x01", "\x7f", " a ", "", "~", "null", "true", "0x1", "1.5", "2026-11-22",
+		"- a", "a: b", "#", "a #b", "{", "[", "&a", "*a", "!a", "|", ">", "%", "@", "`", "'", `"`, `\`, "<<", "=", "---", "...", "\u597d",
+	} {
+		cfg := Default()
+		cfg.DataDir = text
+		cfg.Providers.EasyPay.Codes = map[string]string{"00": text}
+		cfg.Providers.UnionPay.Response.KeyFiles = map[string]string{"1": text, "2": "b.pem"}
+		out := printed(t, cfg)
+		again, err := fromText(out)
+		require.NoError(t, err, "%q: %s", text, out)
+		require.Equal(t, cfg, again, "%q: %s", text, out)
+	}
+}
+
 func TestPrintMasksSecretsAndShowsPaths(t *testing.T) {
 	t.Parallel()
 	cfg := Default()
