@@ -62,10 +62,9 @@ type App struct {
 	keys      *keywatch.Watcher
 	keysSeen  *telemetry.KeyMetrics
 	asks      *ask.Service
-	denial    *time.Timer
-	// streamless forgets that a stream was missing, deaf renews the connection when its inbox was.
-	streamless, deaf memory
-	admin            net.Listener
+	// denied and streamless forget that a right or a stream was missing, deaf renews the connection when its inbox was denied.
+	denied, streamless, deaf memory
+	admin                    net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
 	leaving atomic.Bool
 	calls   atomic.Uint64

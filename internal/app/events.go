@@ -34,7 +34,8 @@ func (a *App) brokerEvent(event broker.Event) {
 		}
 	case broker.EventPublishDenied, broker.EventSubscribeDenied:
 		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
-		a.forgetDenialLater()
+		// The broker tells when a right is missing, but not when it is given back.
+		a.denied.later(func() { a.health.Ready("permissions") })
 		a.renewLater(event)
 	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
 	}
@@ -47,16 +48,6 @@ func (a *App) brokerEvent(event broker.Event) {
 // denialMemory is how long a denied right, or a missing stream, keeps the worker unready if it is not told again. What needs it is tried again
 // more often.
 const denialMemory = 15 * time.Second
-
-// forgetDenialLater makes the worker ready again after a while: the broker tells when a right is missing, but not when it is given back.
-// The broker's events come one at a time.
-func (a *App) forgetDenialLater() {
-	if a.denial == nil {
-		a.denial = time.AfterFunc(denialMemory, func() { a.health.Ready("permissions") })
-		return
-	}
-	a.denial.Reset(denialMemory)
-}
 
 // renewLater renews the connection a while after the inbox was denied last: a server that takes this right away drops the subscription, and the
 // client does not subscribe again on the same connection when the right is back. Without an inbox nothing is under way that could be lost.

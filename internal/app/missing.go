@@ -36,17 +36,17 @@ func (a *App) watchPace(ctx context.Context) {
 	for {
 		select {
 		case now := <-ticker.C:
-			since = a.judgePace(now, since)
+			since = a.judgePace(a.pace.Away(), now, since)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// judgePace notes at a time whether the pace is known, and returns since when it is not.
-func (a *App) judgePace(now, since time.Time) time.Time {
+// judgePace notes at a time whether the store of the pace is away, and returns since when it is.
+func (a *App) judgePace(away bool, now, since time.Time) time.Time {
 	switch {
-	case !a.pace.Away():
+	case !away:
 		a.health.Ready(fleetPace)
 		return time.Time{}
 	case since.IsZero():

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/telemetry"
 )
 
 func TestMissingStreamIsTold(t *testing.T) {
@@ -29,6 +30,32 @@ func TestMissingStreamIsTold(t *testing.T) {
 			require.Equal(t, test.want, noStream(test.err))
 		})
 	}
+}
+
+// TestPaceThatIsNotKnownIsTold loses the store of the pace for a moment, and then for longer.
+func TestPaceThatIsNotKnownIsTold(t *testing.T) {
+	t.Parallel()
+	a := &App{health: telemetry.NewHealth(fleetPace)}
+	var since time.Time
+	now := time.Now()
+	look := func(away bool) bool {
+		now = now.Add(paceLook)
+		since = a.judgePace(away, now, since)
+		return a.health.Problems()[fleetPace] == "not known, so nothing is asked"
+	}
+	require.False(t, look(false))
+	require.Empty(t, a.health.Problems())
+	for range pacePatience / paceLook {
+		require.False(t, look(true), "a moment is nothing")
+	}
+	require.False(t, look(false))
+	for range pacePatience / paceLook {
+		require.False(t, look(true), "it begins anew")
+	}
+	require.True(t, look(true))
+	require.True(t, look(true))
+	require.False(t, look(false))
+	require.Empty(t, a.health.Problems())
 }
 
 func TestMemoryForgetsAfterTheLastNote(t *testing.T) {

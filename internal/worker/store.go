@@ -17,7 +17,8 @@ import (
 // releaseTimeout is how long a stopping worker tries to store what came of a query, or to schedule one that it could not finish.
 const releaseTimeout = 2 * time.Second
 
-// lastMoment returns a context that outlives the given one by a while: an answer that is at hand when the worker has to stop is stored all the same.
+// lastMoment returns a context that outlives the given one by releaseTimeout: an answer that is at hand when the worker has to stop is stored all
+// the same.
 func lastMoment(ctx context.Context) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(releaseTimeout, cancel) })
@@ -27,7 +28,8 @@ func lastMoment(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// store carries out a verdict. When it returns nil, everything is confirmed by the broker. It fails only if ctx ended before.
+// store carries out a verdict. When it returns nil, everything is confirmed by the broker. It fails only if ctx
+// ended some seconds before.
 func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) error {
 	ctx, done := lastMoment(ctx)
 	defer done()
