@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/query"
@@ -43,6 +44,7 @@ var rights = map[string]right{
 	"answers":   {publish: []string{"$KV.discount_answers.>"}}, // Told, and answered without.
 	"inbox":     {subscribe: []string{"_INBOX.>"}},
 	"requests":  {subscribe: []string{"discount.ask.>", "discount.lookup.>", "discount.keys", "$SRV.>"}},
+	"replies":   {publish: []string{"_INBOX.>"}, without: "only who sends a request misses its reply"},
 	"account":   {publish: []string{"$JS.API.INFO"}, without: "only looked at when a worker starts"},
 	"unwatch":   {publish: []string{"$JS.API.CONSUMER.DELETE.KV_discount_pace.>"}, without: "a watch that is not ended ends by itself"},
 	"flow":      {publish: []string{"$JS.FC.>"}, without: "a watch brings a few messages, far below what has to be confirmed"},
@@ -72,6 +74,10 @@ func TestF15Revoked(t *testing.T) {
 			t.Logf("F15 %s: told after %s (target 10 s): %s", name, time.Since(began).Round(time.Millisecond), says)
 			s.revoke(t)
 			require.Empty(t, s.quiesce(t, soon), "%s is allowed again, but the worker says: %s", name, w.problems())
+			require.Eventually(t, func() bool {
+				reply, err := s.conn.Request("discount.lookup.shop", []byte(`{"source":"urn:shop","id":"none"}`), time.Second)
+				return err == nil && reply.Header.Get(micro.ErrorCodeHeader) == "404"
+			}, soon, 100*time.Millisecond, "%s is allowed again, but requests are not served", name)
 			t.Logf("F15 %s: all done %s later", name, time.Since(began).Round(time.Millisecond))
 		}
 	}

@@ -61,10 +61,11 @@ type App struct {
 	ring      *card.Ring
 	keys      *keywatch.Watcher
 	keysSeen  *telemetry.KeyMetrics
-	asks      *ask.Service
-	// denied and streamless forget that a right or a stream was missing, deaf renews the connection when its inbox was denied.
-	denied, streamless, deaf memory
-	admin                    net.Listener
+	asks      atomic.Pointer[ask.Service]
+	// denied and streamless forget that a right or a stream was missing; deaf renews the connection when its inbox was denied, unasked the
+	// requests when they were.
+	denied, streamless, deaf, unasked memory
+	admin                             net.Listener
 	// leaving tells that the connection to the broker is being closed by us.
 	leaving atomic.Bool
 	calls   atomic.Uint64
@@ -322,6 +323,6 @@ func (a *App) buildWorker(ctx context.Context, callers callers) (*worker.Worker,
 		Policies: policies(a.Config), Caller: cache, Results: publisher, Aside: publisher,
 		Observer: observed{telemetry.NewRecorder(a.log, a.metrics), a.gauges.holding}, Tracer: a.tracer, Build: a.Build,
 	})
-	a.asks = a.newAsks(decoder, handler, publisher, callers)
+	a.asks.Store(a.newAsks(decoder, handler, publisher, callers))
 	return handler, nil
 }

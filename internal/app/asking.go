@@ -43,7 +43,7 @@ func (a *App) delay(q *query.Query) time.Duration {
 
 // serveAsks serves requests until ctx ends. Without them the queue works all the same, but the worker is not ready.
 func (a *App) serveAsks(ctx, work context.Context) {
-	if err := a.asks.Serve(ctx, work); err != nil {
+	if err := a.asks.Load().Serve(ctx, work); err != nil {
 		a.health.Unready("requests", "not served")
 		a.log.Error("requests are not served", zap.String("service", ask.Name), brokerError(err))
 	}

@@ -35,7 +35,7 @@ func (a *App) brokerEvent(event broker.Event) {
 	case broker.EventPublishDenied, broker.EventSubscribeDenied:
 		a.health.Unready("permissions", string(event.Kind)+": "+event.Subject)
 		// The broker tells when a right is missing, but not when it is given back.
-		a.denied.later(func() { a.health.Ready("permissions") })
+		a.denied.later(denialMemory, func() { a.health.Ready("permissions") })
 		a.renewLater(event)
 	case broker.EventLameDuck, broker.EventSlowConsumer, broker.EventError:
 	}
@@ -49,13 +49,24 @@ func (a *App) brokerEvent(event broker.Event) {
 // more often.
 const denialMemory = 15 * time.Second
 
-// renewLater renews the connection a while after the inbox was denied last: a server that takes this right away drops the subscription, and the
-// client does not subscribe again on the same connection when the right is back. Without an inbox nothing is under way that could be lost.
+// renewal is when what was denied is subscribed anew: soon enough for a right that is still missing to be told again before it is forgotten.
+const renewal = 10 * time.Second
+
+// renewLater subscribes anew a while after a subject was denied last: a server that takes this right away drops the subscription, and the client
+// does not subscribe again on the same connection when the right is back. For the inbox the connection is renewed: without it nothing is under way
+// that could be lost.
 func (a *App) renewLater(event broker.Event) {
-	if event.Kind != broker.EventSubscribeDenied || !strings.HasPrefix(event.Subject, cmp.Or(a.Config.NATS.InboxPrefix, "_INBOX")+".") {
+	if event.Kind != broker.EventSubscribeDenied {
 		return
 	}
-	a.deaf.later(func() {
+	if asks := a.asks.Load(); asks != nil && asks.Serves(event.Subject) {
+		a.unasked.later(renewal, asks.Renew)
+		return
+	}
+	if !strings.HasPrefix(event.Subject, cmp.Or(a.Config.NATS.InboxPrefix, "_INBOX")+".") {
+		return
+	}
+	a.deaf.later(renewal, func() {
 		if a.leaving.Load() {
 			return
 		}
@@ -99,7 +110,7 @@ func (a *App) storeTrouble(what string, err error) {
 	a.metrics.StoreTrouble(what)
 	if noStream(err) {
 		a.health.Unready(storage, what+": no such stream")
-		a.streamless.later(func() { a.health.Ready(storage) })
+		a.streamless.later(denialMemory, func() { a.health.Ready(storage) })
 	}
 	a.log.Warn("write not confirmed, trying again", zap.String("write", what), brokerError(err))
 }

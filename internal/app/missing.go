@@ -63,12 +63,12 @@ type memory struct {
 	timer *time.Timer
 }
 
-// later calls forget after denialMemory, unless it is called again before.
-func (m *memory) later(forget func()) {
+// later calls forget after a while, unless it is called again before.
+func (m *memory) later(after time.Duration, forget func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	m.timer = time.AfterFunc(denialMemory, forget)
+	m.timer = time.AfterFunc(after, forget)
 }

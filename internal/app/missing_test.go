@@ -65,9 +65,9 @@ func TestMemoryForgetsAfterTheLastNote(t *testing.T) {
 		forgotten := make(chan time.Time, 2)
 		began := time.Now()
 		forget := func() { forgotten <- time.Now() }
-		m.later(forget)
+		m.later(denialMemory, forget)
 		time.Sleep(denialMemory - time.Second)
-		m.later(forget)
+		m.later(denialMemory, forget)
 		require.Equal(t, 2*denialMemory-time.Second, (<-forgotten).Sub(began))
 		synctest.Wait()
 		require.Empty(t, forgotten)

@@ -3,6 +3,7 @@ package ask
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +115,50 @@ func TestTheRightsThatAreNeeded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRightThatIsBackIsUsedAfterRenew takes the right to requests away while one is under way, and gives it back.
+func TestRightThatIsBackIsUsedAfterRenew(t *testing.T) {
+	t.Parallel()
+	srv := guarded(t, map[string]*server.Permissions{"worker": workerRights(), "shop": clientRights("shop")})
+	allow := func(rights *server.Permissions) {
+		require.NoError(t, srv.ReloadOptions(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, Users: []*server.User{
+			{Username: "worker", Password: "worker", Permissions: rights}, {Username: "shop", Password: "shop", Permissions: clientRights("shop")},
+		}}))
+	}
+	conn, denied := as(t, srv, "worker")
+	b, g := &bundle{t: t}, newGate()
+	serving := make(chan struct{}, 10)
+	b.served = b.serve(conn, g.ask, func(o *Options) {
+		first := sync.OnceFunc(o.OnServing)
+		o.OnServing = func() {
+			first()
+			serving <- struct{}{}
+		}
+	})
+	wait(t, serving, "requests are taken")
+	b.client, _ = as(t, srv, "shop")
+	underWay := b.later("discount.ask.easypay.shop", coupons)
+	wait(t, g.entered, "a query is under way")
+
+	without := workerRights()
+	without.Subscribe.Allow = []string{"$SRV.>"}
+	allow(without)
+	for range b.served.endpoints {
+		require.ErrorIs(t, <-denied, nats.ErrPermissionViolation)
+	}
+	close(g.open)
+	requireEvent(t, <-underWay, `{"asked":"{\"cardCd\":\"026\"}"}`)
+	allow(workerRights())
+	_, err := b.client.Request("discount.ask.easypay.shop", []byte(coupons), patience)
+	require.ErrorIs(t, err, nats.ErrNoResponders, "the broker has dropped what was subscribed")
+
+	require.True(t, b.served.Serves("discount.ask.easypay.*"))
+	require.False(t, b.served.Serves("$SRV.PING"))
+	b.served.Renew()
+	wait(t, serving, "requests are taken again")
+	requireEvent(t, b.ask("1"), `{"asked":"{\"cardCd\":\"026\"}"}`)
+	b.served.requireCodes("ask-easypay", map[Code]int{Answered: 2})
 }
 
 // The broker allows this request, and with a right to respond it would allow the reply too.

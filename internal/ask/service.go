@@ -65,7 +65,7 @@ type Options struct {
 	Keys func() ([]byte, error)
 	// State returns the state of this worker for whoever asks for statistics. It must be quick and may be nil.
 	State func() Replica
-	// OnServing is told once that requests are taken, OnReply each request that was done with, by many goroutines. Both must be quick
+	// OnServing is told that requests are taken, again after each Renew, OnReply each request that was done with, by many goroutines. Both must be quick
 	// and may be nil.
 	OnServing func()
 	OnReply   func(Reply)
@@ -85,6 +85,7 @@ type Service struct {
 	Options
 
 	endpoints map[string]*endpoint
+	anew      chan struct{}
 
 	mu       sync.Mutex
 	stopping bool
@@ -107,7 +108,7 @@ const (
 // New returns a service of the given parts. It takes no request yet.
 func New(options Options) *Service {
 	options.fill()
-	s := &Service{Options: options, endpoints: map[string]*endpoint{}}
+	s := &Service{Options: options, endpoints: map[string]*endpoint{}, anew: make(chan struct{}, 1)}
 	for _, provider := range s.Providers {
 		name := askEndpoint + string(provider)
 		s.endpoints[name] = newEndpoint(s, name, s.Subjects.Ask(provider, "*"), s.Slots, s.ask)
@@ -145,26 +146,62 @@ func positive[T int | time.Duration](value, otherwise T) T {
 	return otherwise
 }
 
+// Serves tells whether requests are taken on a subject, which may be one with wildcards.
+func (s *Service) Serves(subject string) bool {
+	for _, e := range s.endpoints {
+		if e.subject == subject {
+			return true
+		}
+	}
+	return false
+}
+
+// Renew makes Serve subscribe anew, and returns at once. A broker that takes the right to a subject away drops what was subscribed, and says
+// nothing when the right is given back.
+func (s *Service) Renew() {
+	select {
+	case s.anew <- struct{}{}:
+	default: // It is about to.
+	}
+}
+
 // Serve takes requests until take ends, then waits until every request under way is answered. work is the context of the handlers: ending
 // it makes them give up. A connection that is lost and comes back needs nothing: its subscriptions come back with it.
 func (s *Service) Serve(take, work context.Context) error {
+	for {
+		running, err := s.subscribe(work)
+		if err != nil {
+			return err
+		}
+		s.OnServing()
+		select {
+		case <-take.Done():
+			return s.stop(running)
+		case <-s.anew:
+		}
+		if err := running.Stop(); err != nil {
+			return fmt.Errorf("renew service: %w", err)
+		}
+	}
+}
+
+// subscribe starts to take requests. They reach us when it returns.
+func (s *Service) subscribe(work context.Context) (micro.Service, error) {
 	running, err := micro.AddService(s.Conn, micro.Config{
 		Name: Name, Version: semanticVersion(s.Build), Description: "Discount queries with the answer as the reply, and stored results by key.",
 		Metadata: map[string]string{"build": s.Build}, QueueGroup: queueGroup, StatsHandler: s.stats,
 	})
 	if err != nil {
-		return fmt.Errorf("start service: %w", err)
+		return nil, fmt.Errorf("start service: %w", err)
 	}
 	for name, e := range s.endpoints {
 		handler := micro.ContextHandler(work, e.handle)
 		if err := running.AddEndpoint(name, handler, micro.WithEndpointSubject(e.subject)); err != nil {
-			return errors.Join(fmt.Errorf("serve %s: %w", e.subject, err), s.stop(running))
+			return nil, errors.Join(fmt.Errorf("serve %s: %w", e.subject, err), s.stop(running))
 		}
 	}
-	s.flush() // Requests reach us from here on.
-	s.OnServing()
-	<-take.Done()
-	return s.stop(running)
+	s.flush()
+	return running, nil
 }
 
 // stop lets go of the subjects, so that other replicas get what comes, and waits for what is under way here. A request that was on its way
