@@ -82,6 +82,15 @@ func (m *morgue) misbehave(t *testing.T, faults string) {
 func (m *morgue) die(t *testing.T, name string, count int) []string {
 	t.Helper()
 	m.misbehave(t, "easypay:code=Z123")
+	keys := m.publish(t, name, count)
+	require.Eventually(t, func() bool { return len(m.statuses(t, name)) == count }, time.Minute, 50*time.Millisecond)
+	m.misbehave(t, "")
+	return keys
+}
+
+// publish publishes bulk queries of a client and returns their keys.
+func (m *morgue) publish(t *testing.T, name string, count int) []string {
+	t.Helper()
 	publisher := client.New(client.Options{Conn: m.broker.Conn, JS: m.broker.JS, Subjects: query.NewSubjects("discount"), Name: name, ResultStream: "DISCOUNT_RESULTS"})
 	var keys []string
 	for i := range count {
@@ -92,8 +101,6 @@ func (m *morgue) die(t *testing.T, name string, count int) []string {
 		require.NoError(t, err)
 		keys = append(keys, key)
 	}
-	require.Eventually(t, func() bool { return len(m.statuses(t, name)) == count }, time.Minute, 50*time.Millisecond)
-	m.misbehave(t, "")
 	return keys
 }
 
