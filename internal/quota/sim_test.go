@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -279,6 +280,8 @@ type upstream struct {
 	last       time.Time
 	taken      []time.Duration
 	refused    int
+	// way returns how much longer than usual a call is on its way. It may be nil.
+	way func() time.Duration
 }
 
 // call tells whether the upstream takes a call now.
@@ -297,11 +300,22 @@ func (u *upstream) call(since time.Time) bool {
 	return true
 }
 
+// late returns how much longer than usual the next call is on its way.
+func (u *upstream) late() time.Duration {
+	if u.way == nil {
+		return 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.way()
+}
+
 // ask calls the upstream for as long as the replica runs, and tells of refusals.
 func (u *upstream) ask(w *world, r *replica, retryAfter time.Duration) {
 	q := &query.Query{Provider: query.EasyPay, Lane: query.Bulk, Client: "shop"}
 	for r.Wait(r.ctx, q) == nil {
 		sent := r.Clock().Wall
+		time.Sleep(u.late())
 		taken := u.call(w.start)
 		time.Sleep(40 * time.Millisecond)
 		if !taken {
@@ -339,6 +353,57 @@ func TestHiddenLimitIsFound(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestHiddenLimitIsFoundByChance has workers that start one after the other, calls of which some take longer, and a moment before half a minute in which
+// all calls under way are held up and then arrive at once: much is refused then, and tells nothing of the limit.
+func TestHiddenLimitIsFoundByChance(t *testing.T) { //nolint:tparallel // What its parts found is judged together.
+	t.Parallel()
+	used := make([]float64, 40)
+	if raceDetector {
+		used = used[:4]
+	}
+	t.Run("seeds", func(t *testing.T) {
+		for seed := range used {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { used[seed] = findByChance(t, uint64(seed)) })
+			})
+		}
+	})
+	slices.Sort(used)
+	t.Logf("| used at least %.3f | median %.3f |", used[0], used[len(used)/2])
+	require.Greater(t, used[len(used)/2], 0.9)
+	require.Greater(t, used[0], 0.6)
+}
+
+// findByChance returns which part of a hidden limit is used in the second half of a minute.
+func findByChance(t *testing.T, seed uint64) float64 {
+	t.Helper()
+	draw := rand.New(rand.NewPCG(seed, 137))
+	w := newWorld(Settings{Ceiling: 1000, Burst: 10}, 1)
+	u := &upstream{rate: 137, room: 14, level: 14, last: time.Now()}
+	held := time.Now().Add(time.Duration(20+draw.IntN(10)) * time.Second)
+	u.way = func() time.Duration {
+		until := time.Until(held)
+		if until > 0 && until < time.Second {
+			return until
+		}
+		return time.Duration(draw.ExpFloat64() * float64(10*time.Millisecond))
+	}
+	for range 4 {
+		time.Sleep(time.Duration(draw.Int64N(int64(time.Second))))
+		r := w.add()
+		for range 64 {
+			w.running.Go(func() { u.ask(w, r, time.Second) })
+		}
+	}
+	time.Sleep(60 * time.Second)
+	w.end()
+	w.calls = u.taken
+	refused := float64(u.refused) / float64(len(u.taken)+u.refused)
+	require.Less(t, refused, 0.02)
+	return w.used(30*time.Second, 60*time.Second, u.rate)
 }
 
 // TestLearnedRateIsKept starts a fleet anew: it goes on with what the last one knew.

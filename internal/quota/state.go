@@ -64,8 +64,10 @@ const (
 	rest      = 0.95
 	returning = 5 * time.Second
 	resting   = 30 * time.Second
-	// probing is how long a probe takes to double the rate. It starts almost flat: a twentieth more after a third of it.
-	probing = 30 * time.Second
+	// probing is how long a probe takes to double the rate. It starts almost flat: a twentieth more after a third of it. A knee that was
+	// guessed is not rested at, and is probed in guessing.
+	probing  = 30 * time.Second
+	guessing = 15 * time.Second
 	// longestStep bounds the time that counts as use between two leases: a rate that grew in one leap would be found wrong too late.
 	longestStep = time.Second / 4
 	// calming is how much of the length of a lease remains in the next one, crowding by how much it grows when replicas get into each
@@ -105,6 +107,8 @@ type State struct {
 	Busy int64   `json:"busy_ns,omitzero"`
 	// Knee is the rate at which the upstream throttled last; 0 if it never did.
 	Knee float64 `json:"knee,omitzero"`
+	// Guessed tells that Knee was computed from the part of the calls that were refused. That is a matter of chance where they are few.
+	Guessed bool `json:"guessed,omitzero"`
 	// Cut is the time of the last decrease: what was sent before says nothing new.
 	Cut time.Time `json:"cut,omitzero"`
 	// Seen is the time of the last lease.
@@ -276,7 +280,7 @@ func (s State) recover(t terms, short bool) State {
 	}
 	s.Rate = s.grown()
 	if s.Rate >= t.Ceiling {
-		s.Rate, s.Low, s.Busy, s.Knee = t.Ceiling, t.Ceiling, 0, 0
+		s.Rate, s.Low, s.Busy, s.Knee, s.Guessed = t.Ceiling, t.Ceiling, 0, 0, false
 	}
 	return s
 }
@@ -293,14 +297,17 @@ func (s State) grown() float64 {
 	if s.Knee == 0 {
 		return s.Low * math.Exp2(min(busy.Seconds(), 60))
 	}
-	plateau := max(s.Knee*rest, s.Low)
-	switch probe := busy - returning - resting; {
+	plateau, rested, double := max(s.Knee*rest, s.Low), returning+resting, probing
+	if s.Guessed {
+		rested, double = returning, guessing
+	}
+	switch {
 	case busy < returning:
 		return plateau - (plateau-s.Low)*cube(1-ratio(busy, returning))
-	case probe < 0:
+	case busy < rested:
 		return plateau
 	default:
-		return plateau * (1 + cube(min(ratio(probe, probing), 1000)))
+		return plateau * (1 + cube(min(ratio(busy-rested, double), 1000)))
 	}
 }
 
@@ -334,8 +341,8 @@ func (s State) throttled(settings Settings, now time.Time, r refusal) State {
 	}
 	// What was not refused is what the upstream takes, if so much was refused that it can't be chance.
 	before := min(s.Rate, settings.Ceiling)
-	s.Knee = before
-	if r.part > certain {
+	s.Knee, s.Guessed = before, r.part > certain
+	if s.Guessed {
 		s.Knee *= max(1-r.part, leastCut)
 	}
 	s.Rate = max(min(before*factor, s.Knee*rest), settings.floor())

@@ -167,6 +167,23 @@ func TestManyRefusalsLowerTheRateToWhatIsTaken(t *testing.T) {
 	require.InDelta(t, 10, got.Rate, 1e-9, "never below the floor")
 }
 
+// TestGuessedKneeIsProbedSoon has a fifth more refused than the limit explains: the rate must not rest for half a minute at what chance made of it.
+func TestGuessedKneeIsProbedSoon(t *testing.T) {
+	t.Parallel()
+	settings := Settings{Ceiling: 1000}
+	s := State{Rate: 180, Low: 125, Seen: epoch}
+	s = s.throttled(settings, epoch, refusal{sent: epoch, part: 0.4})
+	require.True(t, s.Guessed)
+	require.InDelta(t, 108, s.Knee, 1e-9)
+	s = used(s, settings, 0, 16*time.Second)
+	require.Greater(t, s.Rate, 130.0, "a third above the guess")
+	s = s.throttled(settings, epoch.Add(16*time.Second), refusal{sent: epoch.Add(16 * time.Second)})
+	require.False(t, s.Guessed, "now it was met")
+	met := s.Knee
+	s = used(s, settings, 16*time.Second, 30*time.Second)
+	require.InDelta(t, met*rest, s.Rate, 0.5, "it rests below a limit that was met")
+}
+
 func TestOneCongestionLowersOnce(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Ceiling: 100}
@@ -201,7 +218,7 @@ func TestStateIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	s := State{
 		Next: epoch, Rate: 12.5, Slack: 9, Block: 3, Trip: 4, Leased: 5, Replicas: 6.5,
-		Low: 10, Busy: 11, Knee: 14, Cut: epoch.Add(-time.Second), Seen: epoch.Add(-time.Minute),
+		Low: 10, Busy: 11, Knee: 14, Guessed: true, Cut: epoch.Add(-time.Second), Seen: epoch.Add(-time.Minute),
 		Renewed: true, Unknown: []byte(`{"colour":"blue"}`),
 	}
 	value, err := s.bytes()
