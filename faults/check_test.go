@@ -43,8 +43,8 @@ type report struct {
 	Lost, Double int
 	// Unlettered counts failed results that promise a dead letter that is not there, Unanswered dead letters without a result.
 	Unlettered, Unanswered int
-	// Stale counts dead letters of queries that were completed: ops would replay what has its answer.
-	Stale int
+	// Stale counts dead letters of queries that were completed: ops would replay what has its answer. Twice counts letters beyond the first.
+	Stale, Twice int
 	// Reasons counts the failed results by reason.
 	Reasons map[string]int
 	// Calls says how many queries cost how many calls to the upstream.
@@ -56,9 +56,9 @@ type report struct {
 
 // String returns the report as one line.
 func (r report) String() string {
-	return fmt.Sprintf("queries %d, completed %d, failed %d %v, dead %d, lost %d, double %d, unlettered %d, unanswered %d, stale %d, calls %v, drained in %s, "+
+	return fmt.Sprintf("queries %d, completed %d, failed %d %v, dead %d, lost %d, double %d, unlettered %d, unanswered %d, stale %d, twice %d, calls %v, drained in %s, "+
 		"deliveries %d (redelivered %d, worst %d), acks %d, results refused %d, retries %d, answers lost %d",
-		r.Queries, r.Completed, r.Failed, r.Reasons, r.Dead, r.Lost, r.Double, r.Unlettered, r.Unanswered, r.Stale, r.Calls, r.Drained.Round(10*time.Millisecond),
+		r.Queries, r.Completed, r.Failed, r.Reasons, r.Dead, r.Lost, r.Double, r.Unlettered, r.Unanswered, r.Stale, r.Twice, r.Calls, r.Drained.Round(10*time.Millisecond),
 		r.Deliveries, r.Redelivered, r.Worst, r.Acks, r.Refused, r.Scheduled, r.AnswersLost)
 }
 
@@ -77,6 +77,7 @@ func (s *site) finish(t *testing.T, l *load, within time.Duration, mostCalls int
 	require.Zero(t, found.Unlettered, "I1: failed results without the dead letter they promise")
 	require.Zero(t, found.Unanswered, "I1: dead letters without a failed result")
 	require.Zero(t, found.Stale, "I1: dead letters of completed queries")
+	require.Zero(t, found.Twice, "I1: second dead letters")
 	require.Empty(t, s.wire.earlyAcks(), "I2: acks before their outcome")
 	for calls := range found.Calls {
 		require.LessOrEqual(t, calls, mostCalls, "I5: calls for one query")
@@ -157,6 +158,7 @@ func (s *site) report(t *testing.T, l *load) report {
 			found.Unlettered++
 		}
 		found.Dead += books.letters[key]
+		found.Twice += max(0, books.letters[key]-1)
 		if len(stored) == 1 && stored[0].completed {
 			found.Stale += books.letters[key]
 		}

@@ -39,6 +39,8 @@ func TestF01CrashPoison(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, killed, crashes, "the query kills one worker after the other")
+	// A delivery that got lost on its way to a worker who was about to die counts too.
+	require.GreaterOrEqual(t, killed, crashes-1, "one crash may be chance")
 	found := s.finish(t, l, soon, crashes)
 	require.Equal(t, killed, s.upstream.callsOf(100_001))
 	require.Equal(t, map[string]int{"quarantined": 1}, found.Reasons)

@@ -54,7 +54,7 @@ func TestF11CutInside(t *testing.T) {
 			proxied.SetRules()
 			found := s.finish(t, l, soon, 10)
 			require.Equal(t, found.Queries, found.Completed)
-			if test.last {
+			if test.last && every() {
 				require.Less(t, longest, test.from+test.places, "the end of the frame was not reached")
 			}
 			t.Logf("F11 %s: cut after %d to %d bytes of frames of up to %d, in %s", name, test.from, test.from+places-1, longest, took.Round(time.Second))

@@ -35,6 +35,9 @@ func TestF31Scale(t *testing.T) {
 	p.requirePace(t, p.killed*slotsEach)
 	t.Logf("F31: %d calls of %d queries, %d times between 8 workers and 1 (%d stopped, %d killed); %.1f %% of the rate used",
 		p.calls(), found.Queries, rounds, p.stopped, p.killed, 100*part)
+	if paceInFull() {
+		require.GreaterOrEqual(t, part, 0.95)
+	}
 }
 
 // TestF32StoreAway kills the broker, which keeps the pace, under a backlog. Without it nobody may call beyond what was leased, and with it
@@ -63,6 +66,7 @@ func TestF32StoreAway(t *testing.T) {
 		p.brokers[0].run(t)
 		require.Eventually(t, func() bool { return p.calls() >= held+2*rate }, soon, 10*time.Millisecond, "the calls go on")
 	}
+	require.LessOrEqual(t, most, burst+rate, "F32: more calls than may be leased or under way")
 	feeding.stop()
 	found := p.finish(t, p.load, soon, 20)
 	// What the workers hold when the broker dies may be called already, and is then called again under a permit of its own.

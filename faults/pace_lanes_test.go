@@ -41,8 +41,13 @@ func TestF31HiddenLimit(t *testing.T) {
 	p.upstream.misbehave(t, "")
 	p.finish(t, p.load, soon, 20)
 	p.requirePace(t, 0)
+	used, part := float64(taken)/took.Seconds()/limit, float64(bad)/float64(all)
 	t.Logf("F31: a hidden limit of %d/s behind a ceiling of 1000/s: %.1f %% of it used in the last %s of %s, %d of %d calls refused (%.2f %%)",
-		limit, 100*float64(taken)/took.Seconds()/limit, took.Round(time.Second), lasts, bad, all, 100*float64(bad)/float64(all))
+		limit, 100*used, took.Round(time.Second), lasts, bad, all, 100*part)
+	if paceInFull() {
+		require.GreaterOrEqual(t, used, 0.9)
+		require.Less(t, part, 0.01)
+	}
 }
 
 // arrived keeps when results came.
@@ -130,4 +135,7 @@ func TestF31Lanes(t *testing.T) {
 	}
 	t.Logf("F31: %d + %d interactive queries: p50 %s alone, %s beside a bulk backlog; p99 %s and %s (%.1f x); %d of the backlog were left",
 		len(alone), len(beside), at(alone, 50), at(beside, 50), at(alone, 99), at(beside, 99), float64(at(beside, 99))/float64(at(alone, 99)), left)
+	if paceInFull() {
+		require.Less(t, at(beside, 50), 2*at(alone, 50)+5*time.Millisecond, "half of them wait for the backlog")
+	}
 }
