@@ -26,7 +26,7 @@ LINT = go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## Show this list.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: check
 check: fmt-check tidy-check vet lint rules-check supply build k8s-check image-check test-race fleet faults bench-check ## Everything a change must pass: what CI runs.
@@ -72,11 +72,16 @@ test-race: ## Run all tests with the race detector, in random order.
 	@echo "==> test with the race detector, shuffled"
 	@CGO_ENABLED=1 go test -race -shuffle=on -timeout $(TIMEOUT) ./...
 
+.PHONY: test-thrice
+test-thrice: ## Run all tests three times, in random order.
+	@echo "==> test three times, shuffled"
+	@go test -shuffle=on -count=3 -timeout 40m ./...
+
 # What judges the fleet as a whole rather than its faults: a rollout, rotation, memory, the pace. The soak is a target of its own, too.
 FLEET := ^(TestRollout|TestF16Rotate|TestF31.*|TestF32.*|TestF38Memory|TestTheLeakHuntFindsAMutant)$$
 
 .PHONY: faults
-faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (some five minutes).
+faults: ## Break brokers, workers and lines in full, and count what is lost or doubled (four to five minutes).
 	@echo "==> faults, in full"
 	@FAULTS=full go test -tags faults -count=1 -timeout 20m -v -skip '$(FLEET)' ./faults/...
 	@go test -tags crashpoints ./internal/crashpoint
@@ -90,6 +95,11 @@ faults-every: ## The same, with a cut at every byte of every kind of frame, and 
 faults-short: ## In short: each fault a few times.
 	@echo "==> faults, in short"
 	@go test -tags faults -count=1 -skip '$(FLEET)' ./faults/...
+
+.PHONY: faults-race
+faults-race: ## In short, with the race detector in the tests and in the workers.
+	@echo "==> faults, in short, with the race detector"
+	@CGO_ENABLED=1 go test -race -tags faults -count=1 -timeout 40m -skip '$(FLEET)' ./faults/...
 
 .PHONY: fleet
 fleet: ## Roll, scale and kill workers, judge their pace, rotate what they log in with, fill their memory, in short; and leak (a minute).
@@ -211,11 +221,12 @@ vet: ## Run go vet.
 	@echo "==> vet"
 	@go vet ./...
 	@go vet -tags faults ./faults/...
+	@go vet -tags replaybench ./cmd/worker
 
 .PHONY: fmt
 fmt: ## Format the code and group its imports.
 	@$(LINT) fmt ./...
-	@cd bench && $(GOFMT) -s -w .
+	@$(GOFMT) -s -w .
 
 .PHONY: fmt-check
 fmt-check: ## Fail if a file is not formatted.

@@ -73,7 +73,6 @@ func rooms() map[string]rule {
 		"gauge":             {may: []string{"fault", "broker"}, never: []string{netHTTP, zap, backoff}},
 		"tail":              {may: []string{"fault", "query", "broker"}, never: []string{netHTTP, zap, backoff, "os"}},
 		"top":               {may: []string{"fault", "query", "ask", "gauge", "tail"}, never: []string{nats, netHTTP, zap, backoff, "os"}},
-		"console":           {mayAllBut: []string{"cmd/worker"}, never: []string{backoff}},
 		"keywatch":          {never: []string{nats, netHTTP, zap, backoff}},
 		"telemetry":         {may: []string{"fault", "query", "decide", "trace"}, never: []string{nats, backoff}},
 		"client":            {may: []string{"fault", "query", "card", "broker", "strict"}, never: []string{netHTTP, backoff}},
@@ -282,7 +281,7 @@ func TestStrayImportsAreFound(t *testing.T) {
 		},
 		"the root is no room": {files: map[string]string{"main.go": source()}, want: []string{"main.go: this room has no rule"}},
 		"app may know nearly all": {
-			files: map[string]string{"internal/app/a.go": source(own("console"), own("publish"), own("demo"), own("broker/brokertest"))},
+			files: map[string]string{"internal/app/a.go": source(own("tail"), own("publish"), own("demo"), own("broker/brokertest"))},
 			want:  []string{"app must not know broker/brokertest", "app must not know demo"},
 		},
 		"a room for tests in a command": {

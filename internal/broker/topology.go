@@ -15,7 +15,7 @@ const (
 	// DefaultAckWait is how long the broker waits for an ack before it delivers again: also the time to recover from a crash.
 	DefaultAckWait = 30 * time.Second
 	// DefaultMaxAckPending bounds the messages in work at once per consumer, over all replicas.
-	DefaultMaxAckPending = 1000
+	DefaultMaxAckPending = 2000
 	// DefaultMaxDeliver is the broker's backstop. The worker quarantines a message much earlier.
 	DefaultMaxDeliver = 20
 

@@ -12,7 +12,7 @@ const (
 	span   = 60
 	recent = 10
 	// bins is in how many ranges durations are counted. Each is wider than the one before by step, so a duration is known to within half of
-	// that; the last one begins beyond 11 days.
+	// that; the last one begins beyond 10 days.
 	bins = 270
 	step = 1.08
 )

@@ -36,10 +36,6 @@ const (
 	BreakerOpen BreakerState = "open"
 )
 
-// BreakerStates returns every state, for metrics.
-func BreakerStates() []BreakerState {
-	return []BreakerState{BreakerClosed, BreakerHalfOpen, BreakerOpen}
-}
 
 // breakerBuckets is in how many parts the window moves on.
 const breakerBuckets = 10
