@@ -74,6 +74,28 @@ func TestRefusedCredentialsStopAtOnce(t *testing.T) {
 	require.Zero(t, r.count(t, r.topology.Names().Dead()))
 }
 
+// TestConfigCodeStopsAtOnce gets one answer with a code that the configuration knows to be about our account. KICC has not published such
+// codes, so that no code of EasyPay means this by itself.
+func TestConfigCodeStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.Breaker.OpenFor = 500 * time.Millisecond
+	s.Providers.EasyPay.Codes = map[string]string{"M001": "config"}
+	refusal := of("008", sandbox.KindCode, "M001")
+	refusal.Count = 1
+	s.fail(t, refusal)
+	r := s.run(t)
+	r.ready(t)
+	key, err := r.Publish(t.Context(), easyPay("1", "008", query.Interactive))
+	require.NoError(t, err)
+	result := r.resultOf(t, key)
+	require.Equal(t, query.TypeCompleted, result.Type)
+	require.Len(t, result.Data.Attempts, 2)
+	require.Equal(t, "M001", result.Data.Attempts[0].Upstream)
+	require.Eventually(t, func() bool { return len(s.lines(`"breaker":"open"`, `"provider":"easypay"`)) == 1 }, patience, 10*time.Millisecond, "one is enough")
+	require.Zero(t, r.count(t, r.topology.Names().Dead()))
+}
+
 // breakerOpen tells whether some upstream counts as down.
 func (r *running) breakerOpen(t *testing.T) bool {
 	t.Helper()

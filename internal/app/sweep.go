@@ -19,11 +19,11 @@ const (
 	sweepLease = time.Minute
 	// sweepGrace is how long after its limit a query is left to the workers, who may be busy with it.
 	sweepGrace = 15 * time.Second
-	// sweepBatch is how many waiting messages of one consumer are looked at in one pass.
+	// sweepBatch is how many waiting messages of one consumer, or of the schedule, are looked at in one pass.
 	sweepBatch = 2000
 )
 
-// buildSweeper builds the net under the broker over all consumers.
+// buildSweeper builds the net under the broker over all consumers, and over the retries whose time has not come.
 func (a *App) buildSweeper(ctx context.Context, handler *worker.Worker) (*sweeper.Sweeper, error) {
 	names := a.topology.Names()
 	kv, err := a.broker.JS.KeyValue(ctx, names.PaceBucket())
@@ -36,6 +36,7 @@ func (a *App) buildSweeper(ctx context.Context, handler *worker.Worker) (*sweepe
 			Stream: binding.Stream, Consumer: binding.Config.Name, Filter: binding.Config.FilterSubject,
 		})
 	}
+	bindings = append(bindings, sweeper.Binding{Stream: names.Retries(), Filter: names.ScheduleFilter()})
 	return sweeper.New(sweeper.Options{
 		JS: a.broker.JS, Bindings: bindings, Every: sweepEvery, Grace: sweepGrace, Batch: sweepBatch, Handler: handler,
 		Lease:     &sweeper.Lease{KV: kv, Key: "lease.sweeper", Holder: rand.Text(), TTL: sweepLease},

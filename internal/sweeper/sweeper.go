@@ -4,6 +4,7 @@
 package sweeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type Handler interface {
 	Overdue(delivery query.Delivery, at time.Time) bool
 }
 
-// Binding names one durable consumer and the messages it is to read.
+// Binding names one durable consumer and the messages it is to read. Without a consumer it names messages that wait for the broker's own
+// schedule: nobody gets them, so that they can only be overdue, and each counts as if it had come to its target.
 type Binding struct {
 	Stream   string
 	Consumer string
@@ -36,7 +38,7 @@ type Why string
 const (
 	// GivenUp is a message that the broker delivered as often as it may and will not deliver again.
 	GivenUp Why = "given_up"
-	// Overdue is a query that nobody has answered in its time, because nobody takes its provider's queries now.
+	// Overdue is a query that nobody has answered in its time, because nobody takes its provider's queries now or its retry never came due.
 	Overdue Why = "overdue"
 )
 
@@ -52,7 +54,7 @@ type Options struct {
 	Every time.Duration
 	// Grace is how long after its limit a query is left to the workers.
 	Grace time.Duration
-	// Batch is how many waiting messages of one consumer are looked at in one pass.
+	// Batch is how many waiting messages of one binding are looked at in one pass.
 	Batch   int
 	Handler Handler
 	// Remove takes a message that was given up on and is settled out of its stream. It may be called again for one that is gone.
@@ -66,7 +68,8 @@ type Options struct {
 type Sweeper struct {
 	Options
 
-	// settled holds the overdue queries that were swept up already. Their messages wait for the consumer, so each pass meets them again.
+	// settled holds the overdue queries that were swept up already. Their messages wait for the consumer or their schedule, so each pass meets
+	// them again.
 	settled map[place]bool
 	// cursors say where the next look for overdue queries begins.
 	cursors map[Binding]uint64
@@ -113,23 +116,33 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 	var failed []error
 	for _, binding := range s.Bindings {
 		if err := s.sweep(ctx, binding); err != nil {
-			failed = append(failed, fmt.Errorf("sweep %s of %s: %w", binding.Consumer, binding.Stream, err))
+			failed = append(failed, fmt.Errorf("sweep %s of %s: %w", cmp.Or(binding.Consumer, binding.Filter), binding.Stream, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-// sweep looks through the messages of one consumer. On a work queue every settled message is gone, so what was delivered, is still
-// stored and is not pending was given up on. The broker does not tell which messages are pending: settledTo says up to where none can be.
-// What was given up on beyond that is found when it is overdue, as a message that waits or is held would be.
-//
-// The mark is a pass old: a cluster forgets that a message is pending when it gets the ack, and keeps the message for a moment more. And
-// it counts a message that it gave up on as redelivered until that leaves the stream: without any there is nothing to find.
+// sweep looks through the messages of one binding.
 func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 	stream, err := s.JS.Stream(ctx, binding.Stream)
 	if err != nil {
 		return err
 	}
+	if binding.Consumer != "" {
+		if err := s.sweepDelivered(ctx, stream, binding); err != nil {
+			return err
+		}
+	}
+	return s.sweepOverdue(ctx, stream, binding)
+}
+
+// sweepDelivered looks for what the broker gave up on. On a work queue every settled message is gone, so what was delivered, is still
+// stored and is not pending was given up on. The broker does not tell which messages are pending: settledTo says up to where none can be.
+// What was given up on beyond that is found when it is overdue, as a message that waits or is held would be.
+//
+// The mark is a pass old: a cluster forgets that a message is pending when it gets the ack, and keeps the message for a moment more. And
+// it counts a message that it gave up on as redelivered until that leaves the stream: without any there is nothing to find.
+func (s *Sweeper) sweepDelivered(ctx context.Context, stream jetstream.Stream, binding Binding) error {
 	bound, err := s.JS.Consumer(ctx, binding.Stream, binding.Consumer)
 	if err != nil {
 		return err
@@ -137,13 +150,11 @@ func (s *Sweeper) sweep(ctx context.Context, binding Binding) error {
 	info := bound.CachedInfo()
 	earlier, now := s.marks[binding], settledTo(info)
 	s.marks[binding] = now
-	if info.NumRedelivered > 0 {
-		// An earlier mark alone proves nothing: a broker that crashed, or a consumer made anew, delivers again what lies below it.
-		if err := s.sweepGivenUp(ctx, stream, binding, min(earlier, now)); err != nil {
-			return err
-		}
+	if info.NumRedelivered == 0 {
+		return nil
 	}
-	return s.sweepOverdue(ctx, stream, binding)
+	// An earlier mark alone proves nothing: a broker that crashed, or a consumer made anew, delivers again what lies below it.
+	return s.sweepGivenUp(ctx, stream, binding, min(earlier, now))
 }
 
 // settledTo returns the sequence up to which no message is pending. If nothing is pending, that is all that was
@@ -202,7 +213,8 @@ func read(ctx context.Context, stream jetstream.Stream, binding Binding, sequenc
 	return message, err
 }
 
-// settleOverdue settles an overdue query once. Its message stays: it may be on its way to a worker, who will find the result and ack it.
+// settleOverdue settles an overdue query once. Its message stays: it may be on its way to a worker, or its schedule come due after all, and
+// whoever gets it will find the result and ack it.
 func (s *Sweeper) settleOverdue(ctx context.Context, binding Binding, message *jetstream.RawStreamMsg) {
 	at := place{stream: binding.Stream, sequence: message.Sequence}
 	if s.settled[at] || !s.settle(ctx, binding, message, Overdue) {
@@ -233,8 +245,12 @@ const maxSettled = 1 << 16
 const givenUpDeliveries = 1 << 20
 
 func deliveryOf(binding Binding, message *jetstream.RawStreamMsg, deliveries int) query.Delivery {
+	subject := message.Subject
+	if binding.Consumer == "" {
+		subject = message.Header.Get(jetstream.ScheduleTargetHeader)
+	}
 	return query.Delivery{
-		Subject: message.Subject, Header: message.Header, Data: message.Data, Stream: binding.Stream,
+		Subject: subject, Header: message.Header, Data: message.Data, Stream: binding.Stream,
 		Sequence: message.Sequence, Number: deliveries, Stored: message.Time,
 	}
 }

@@ -49,9 +49,11 @@ func (w *Worker) openRetry(c *work) error {
 	if err != nil {
 		return err
 	}
-	if err := query.ReadStrict(plaintext, &c.original); err != nil {
+	var original query.Original // Reading into what is there would write over the message, which others read after us.
+	if err := query.ReadStrict(plaintext, &original); err != nil {
 		return err
 	}
+	c.original = original
 	c.origin, c.received, c.attempts = retry.Origin, retry.FirstSeen, retry.Attempts
 	c.rounds, c.replay, c.parent = retry.Rounds, retry.Replay, retry.TraceParent
 	return nil
