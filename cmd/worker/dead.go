@@ -212,7 +212,7 @@ func (t *terminal) printGroups(groups []deadletter.Group) error {
 			what += fmt.Sprintf(" (HTTP %d)", g.Status)
 		}
 		line := fmt.Sprintf("%7d  %s  %s\n         first %s, last %s, for example: worker dead show --seq %d\n         %s",
-			g.Count, g.Cause, what, g.First.Format(time.DateTime), g.Last.Format(time.DateTime), g.Example, g.Action)
+			g.Count, harmless(g.Cause), harmless(what), g.First.Format(time.DateTime), g.Last.Format(time.DateTime), g.Example, g.Action)
 		if err := t.print(line); err != nil {
 			return err
 		}
@@ -274,7 +274,10 @@ func (c *deadShowCommand) Run(t *terminal) error {
 		}
 		shown.Revealed = &revealed
 	}
-	return t.printJSON(shown)
+	if c.JSON {
+		return t.printJSON(shown)
+	}
+	return t.showJSON(shown)
 }
 
 func findLetter(t *terminal, letters *app.DeadLetters, sequence uint64, key string) (deadletter.Letter, error) {
@@ -339,7 +342,7 @@ func (t *terminal) agreed(question string, yes bool) bool {
 	return false
 }
 
-// columns prints rows in columns.
+// columns prints rows in columns. A cell may hold what others wrote: it is shown, and does nothing else.
 type columns struct {
 	writer *tabwriter.Writer
 	failed error
@@ -352,7 +355,7 @@ func newColumns(out io.Writer) *columns {
 func (t *columns) row(cells ...any) {
 	texts := make([]string, len(cells))
 	for i, cell := range cells {
-		texts[i] = fmt.Sprint(cell)
+		texts[i] = harmless(fmt.Sprint(cell))
 	}
 	if _, err := fmt.Fprintln(t.writer, strings.Join(texts, "\t")); err != nil {
 		t.failed = err

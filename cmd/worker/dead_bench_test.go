@@ -15,7 +15,7 @@ import (
 )
 
 // TestReplayOfTenThousand replays 10,000 letters at 500/s, kills the replaying process twice and restarts the broker once on the way. While
-// nothing is killed the rate must hold within 5 %, and in the end each query has exactly one completed result.
+// nothing is killed the rate must hold within 5 %, hardly anything is published twice, and in the end each query has exactly one completed result.
 func TestReplayOfTenThousand(t *testing.T) {
 	t.Parallel()
 	const letters, rate = 10_000, 500
@@ -64,4 +64,7 @@ func TestReplayOfTenThousand(t *testing.T) {
 	m.dead(t, exitOK, &plan, "replay", "--json")
 	require.Equal(t, letters, plan.LeftOut[deadletter.Answered])
 	t.Logf("%d messages were published for %d letters", published.Load(), letters)
+	// Each of the three kills leaves the last handful in doubt, and no more is published again: ten letters at this rate. A handful is never larger
+	// than 32, and the difference is for a broker that comes back so slowly that the same handful is sent to it once or twice more.
+	require.LessOrEqual(t, published.Load(), int64(letters+3*32))
 }

@@ -91,10 +91,9 @@ func (m *morgue) die(t *testing.T, name string, count int) []string {
 // publish publishes bulk queries of a client and returns their keys.
 func (m *morgue) publish(t *testing.T, name string, count int) []string {
 	t.Helper()
-	publisher := client.New(client.Options{Conn: m.broker.Conn, JS: m.broker.JS, Subjects: query.NewSubjects("discount"), Name: name, ResultStream: "DISCOUNT_RESULTS"})
 	var keys []string
 	for i := range count {
-		key, err := publisher.Publish(t.Context(), client.Question{
+		key, err := m.publisher(name).Publish(t.Context(), client.Question{
 			Provider: query.EasyPay, Lane: query.Bulk, Source: "urn:shop", ID: fmt.Sprintf("%s-%d", name, i), EasyPay: &query.EasyPayQuestion{CardBin: "12345678"},
 			Correlation: fmt.Sprintf("order-%d", i),
 		})
@@ -102,6 +101,13 @@ func (m *morgue) publish(t *testing.T, name string, count int) []string {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+// publisher returns a client of that name.
+func (m *morgue) publisher(name string) *client.Client {
+	return client.New(client.Options{
+		Conn: m.broker.Conn, JS: m.broker.JS, Subjects: query.NewSubjects("discount"), Name: name, ResultStream: "DISCOUNT_RESULTS",
+	})
 }
 
 // statuses returns the statuses of all results of a client by key.
@@ -240,6 +246,23 @@ func (m *morgue) dropAll(t *testing.T, letters int) {
 	require.Contains(t, m.dead(t, exitOK, nil, "groups").stdout, "no such dead letters")
 }
 
+// edit runs replay --edit with a variable set.
+func (m *morgue) edit(t *testing.T, environ string, args ...string) outcome {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), append(append([]string{"dead", "replay", "--edit"}, args...), "-c", m.config), []string{environ, "PATH=" + os.Getenv("PATH")},
+		strings.NewReader(""), &stdout, &stderr)
+	return outcome{code: code, stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// editor writes an editor that changes a file by a script of sed, and returns it as a variable.
+func (m *morgue) editor(t *testing.T, script string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "editor")
+	require.NoError(t, os.WriteFile(name, []byte("#!/bin/sh\nsed -i '"+script+"' \"$1\"\n"), 0o700))
+	return "EDITOR=" + name
+}
+
 // TestEditAtTheTerminal replays a letter after its query was edited.
 func TestEditAtTheTerminal(t *testing.T) {
 	t.Parallel()
@@ -248,12 +271,7 @@ func TestEditAtTheTerminal(t *testing.T) {
 	m.die(t, "shop", 1)
 	editor := filepath.Join(m.dir, "editor")
 	require.NoError(t, os.WriteFile(editor, []byte("#!/bin/sh\nsed -i 's/12345678/87654321/' \"$1\"\nls -l \"$1\" >&2\necho \"$1\" > "+m.dir+"/edited\n"), 0o700))
-	edit := func(environ string, args ...string) outcome {
-		var stdout, stderr strings.Builder
-		code := run(t.Context(), append(append([]string{"dead", "replay", "--edit"}, args...), "-c", m.config), []string{environ, "PATH=" + os.Getenv("PATH")},
-			strings.NewReader(""), &stdout, &stderr)
-		return outcome{code: code, stdout: stdout.String(), stderr: stderr.String()}
-	}
+	edit := func(environ string, args ...string) outcome { return m.edit(t, environ, args...) }
 	require.Equal(t, exitUsage, edit("EDITOR="+editor, "--client", "shop").code, "one letter at a time")
 	require.Contains(t, edit("EDITOR=true", "--seq", "1").stderr, "nothing was changed")
 	require.Contains(t, edit("EDITOR=false", "--seq", "1").stderr, "run the editor")
@@ -309,6 +327,7 @@ func TestDeadUsage(t *testing.T) {
 		"which letter":           {[]string{"show"}, exitUsage, "--seq"},
 		"both letters":           {[]string{"show", "--seq", "1", "--key", "a"}, exitUsage, "--key"},
 		"resume and cancel":      {[]string{"replay", "--resume", "a", "--cancel", "b"}, exitUsage, "--cancel"},
+		"resume and again":       {[]string{"replay", "--resume", "a", "--again"}, exitUsage, "--again"},
 		"a long reason":          {[]string{"drop", "--why", strings.Repeat("x", 257)}, exitUsage, "--why"},
 		"nobody there":           {[]string{"ls", "-c", "testdata/nobody.yaml"}, exitUnreachable, "no NATS server answers"},
 		"reveal without the key": {[]string{"show", "--seq", "1", "--reveal", "-c", "testdata/nobody.yaml"}, exitNo, "worker keys new"},

@@ -27,6 +27,7 @@ type deadReplayCommand struct {
 	Rate       float64       `default:"10" help:"How many letters a second, at most. The upstream is called at the pace of its account all the same."`
 	Canary     int           `default:"5" help:"How many letters go first; if more than half of them die again, the replay stops. 0 is none."`
 	CanaryWait time.Duration `default:"5m" help:"How long their outcomes are waited for."`
+	Again      bool          `xor:"batch" help:"Take letters too whose replay is over and left no outcome: it got lost with the stream of retries."`
 	Edit       bool          `help:"Edit the query of one letter (--seq or --key) in $EDITOR before it is replayed. Card data is not shown and stays."`
 	Resume     string        `xor:"batch" placeholder:"ID" help:"Go on with a replay that was paused, stopped or killed."`
 	Cancel     string        `xor:"batch" placeholder:"ID" help:"End a replay early. What it has published goes its way."`
@@ -40,11 +41,16 @@ func (deadReplayCommand) Help() string {
 newer letter, or is in another replay. With --apply it asks again behind everybody who waits, a few letters first. Ctrl-C pauses it.
 A query ends in a completed result that supersedes its failed one, or in another dead letter that knows its history.
 
+A letter that was replayed stays with its replay. If the stream of retries was lost, nobody will answer those that were in it: --again takes
+letters whose replay is done or cancelled, or not on record any more, and whose query has no outcome. See first that no retries wait (worker
+top): their queries may be asked twice, although only one outcome is ever stored.
+
 Exit code 1 means that a replay was paused or stopped before its end.
 
 Example:
   worker dead replay --cause 0a1b2c3d4e5f --apply --rate 50
-  worker dead replay --resume 20260102-030405-abcdef`
+  worker dead replay --resume 20260102-030405-abcdef
+  worker dead replay --older 2h --again`
 }
 
 // Run plans, starts, resumes or cancels a replay.
@@ -62,6 +68,7 @@ func (c *deadReplayCommand) Run(t *terminal) error {
 		return err
 	}
 	defer letters.Close(t.ctx)
+	filter.Again = c.Again
 	switch {
 	case c.Resume != "":
 		return c.work(t, letters, c.Resume)
@@ -303,7 +310,7 @@ func (c *deadReplayCommand) edit(t *terminal, letters *app.DeadLetters) error {
 	if err != nil {
 		return err
 	}
-	plan, err := letters.PlanReplay(t.ctx, deadletter.Filter{Sequence: letter.Sequence})
+	plan, err := letters.PlanReplay(t.ctx, deadletter.Filter{Sequence: letter.Sequence, Again: c.Again})
 	if err != nil {
 		return err
 	}
@@ -323,7 +330,7 @@ func (c *deadReplayCommand) edit(t *terminal, letters *app.DeadLetters) error {
 		return err
 	}
 	changed := slices.DeleteFunc(slices.Clone(edited.Diff), func(line string) bool { return strings.HasPrefix(line, "  ") })
-	if err := t.print(strings.Join(changed, "\n")); err != nil {
+	if err := t.print(harmlessJSON(strings.Join(changed, "\n"))); err != nil {
 		return err
 	}
 	if !c.Apply {

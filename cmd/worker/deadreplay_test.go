@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"discountquery.example/worker/internal/client"
 	"discountquery.example/worker/internal/deadletter"
+	"discountquery.example/worker/internal/query"
 )
 
 // howFar is the progress of a replay of 60 letters of which some were dealt with, all of them published.
@@ -112,4 +115,77 @@ func TestInterruptedReplay(t *testing.T) {
 	require.Equal(t, deadletter.Done, done.State)
 	require.Equal(t, 40, done.Published)
 	m.answered(t, "shop", keys)
+}
+
+// TestReplayOfWhatGotLost loses the stream of retries with a replay in it. Its letters are left out from then on, until they are asked for by name.
+func TestReplayOfWhatGotLost(t *testing.T) {
+	t.Parallel()
+	m := newMorgue(t)
+	worker := m.startWorker(t)
+	keys := m.die(t, "shop", 3)
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	worker.done <- <-worker.done
+	var batch deadletter.Batch
+	m.dead(t, exitOK, &batch, "replay", "--client", "shop", "--apply", "--yes", "--canary", "0", "--json")
+	require.Equal(t, deadletter.Done, batch.State)
+	require.Equal(t, 3, batch.Published)
+	stream, err := m.broker.JS.Stream(t.Context(), "DISCOUNT_RETRIES")
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context()))
+
+	var plan, again deadletter.Plan
+	m.dead(t, exitOK, &plan, "replay", "--client", "shop", "--json")
+	require.Equal(t, map[deadletter.Standing]int{deadletter.Owned: 3}, plan.LeftOut)
+	m.dead(t, exitOK, &again, "replay", "--client", "shop", "--again", "--json")
+	require.Equal(t, 3, again.Ready)
+	require.Contains(t, m.dead(t, exitUsage, nil, "replay", "--again", "--apply", "--yes").stderr, "--all", "it picks nothing by itself")
+	editor := m.editor(t, "s/12345678/87654321/")
+	require.Contains(t, m.edit(t, editor, "--seq", "1", "--apply", "--yes").stdout, "1 left out (1 owned)")
+	edited := m.edit(t, editor, "--seq", "1", "--again", "--apply", "--yes")
+	require.Equal(t, exitOK, edited.code, edited.stdout+edited.stderr)
+	require.Contains(t, edited.stdout, "1 published")
+
+	m.startWorker(t)
+	require.Eventually(t, func() bool { return strings.Contains(fmt.Sprint(m.statuses(t, "shop")), "completed") }, time.Minute, 50*time.Millisecond)
+	m.dead(t, exitOK, &batch, "replay", "--client", "shop", "--again", "--apply", "--yes", "--json")
+	require.Equal(t, 2, batch.Published)
+	require.Equal(t, map[deadletter.Standing]int{deadletter.Answered: 1}, batch.LeftOut)
+	m.answered(t, "shop", keys)
+}
+
+// TestDeadLettersDoNothingToATerminal has a publisher and an operator write what would move the cursor or turn the direction of writing.
+func TestDeadLettersDoNothingToATerminal(t *testing.T) {
+	t.Parallel()
+	const evil = "a\u009b31m\u202ekcatta\U000e0041"
+	m := newMorgue(t)
+	m.startWorker(t)
+	m.misbehave(t, "easypay:code=Z123")
+	_, err := m.publisher("shop").Publish(t.Context(), client.Question{
+		Provider: query.EasyPay, Lane: query.Bulk, Source: "urn:shop", ID: evil, Correlation: "order-1" + evil,
+		EasyPay: &query.EasyPayQuestion{CardBin: "12345678"},
+	})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(m.statuses(t, "shop")) == 1 }, time.Minute, 50*time.Millisecond)
+	m.misbehave(t, "")
+	onlyShown := func(got outcome) string {
+		require.Equal(t, exitOK, got.code, got.stderr)
+		require.NotContainsf(t, got.stdout, "\u009b", "%q", got.stdout)
+		require.NotContainsf(t, got.stdout, "\u202e", "%q", got.stdout)
+		require.NotContainsf(t, got.stdout, "\U000e0041", "%q", got.stdout)
+		return got.stdout
+	}
+
+	require.Contains(t, onlyShown(m.do(t, "dead", "ls")), "a�31m�kcatta�")
+	const escaped = `a\u009b31m\u202ekcatta\udb40\udc41`
+	shown := onlyShown(m.do(t, "dead", "show", "--seq", "1", "--reveal"))
+	require.Contains(t, shown, `"correlationid": "order-1`+escaped)
+	require.JSONEq(t, m.dead(t, exitOK, nil, "show", "--seq", "1", "--reveal", "--json").stdout, shown, "it means the same")
+	edited := onlyShown(m.edit(t, m.editor(t, "s/order-1/order-2/"), "--seq", "1", "--apply", "--yes", "--by", evil))
+	require.Contains(t, edited, `+   "correlationid": "order-2`+escaped)
+	require.Contains(t, onlyShown(m.do(t, "dead", "batches")), "a�31m�kcatta�")
+	require.Contains(t, m.do(t, "dead", "ls", "--json").stdout, evil, "machines get what is stored")
+
+	var groups strings.Builder
+	require.NoError(t, (&terminal{stdout: &groups}).printGroups([]deadletter.Group{{Cause: "c", Upstream: evil}}))
+	require.Contains(t, onlyShown(outcome{stdout: groups.String()}), "a�31m�kcatta�", "an upstream's code")
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"golang.org/x/term"
 )
@@ -23,7 +24,6 @@ const (
 	red    colour = "31"
 	green  colour = "32"
 	yellow colour = "33"
-	cyan   colour = "36"
 )
 
 // ink colours text if it is on.
@@ -63,6 +63,23 @@ func harmless(text string) string {
 		}
 		return '\uFFFD'
 	}, text)
+}
+
+// harmlessJSON returns JSON that means the same and that a terminal only shows: each character that is not printed stands as its escape.
+func harmlessJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			_, _ = b.WriteRune(r)
+		case r > '\uffff':
+			high, low := utf16.EncodeRune(r)
+			_, _ = fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			_, _ = fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // fit cuts a text to a number of characters, with a sign that it was cut.

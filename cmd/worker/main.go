@@ -159,11 +159,29 @@ func (f configFlag) load(t *terminal) (config.Config, error) {
 
 // printJSON prints v as one JSON value.
 func (t *terminal) printJSON(v any) error {
+	text, err := indented(v)
+	if err != nil {
+		return err
+	}
+	return t.print(text)
+}
+
+// showJSON is printJSON for a person: what others wrote is shown, and does nothing else to a terminal.
+func (t *terminal) showJSON(v any) error {
+	text, err := indented(v)
+	if err != nil {
+		return err
+	}
+	return t.print(harmlessJSON(text))
+}
+
+// indented returns v as one JSON value on several lines.
+func indented(v any) (string, error) {
 	b, err := json.Marshal(v, json.Deterministic(true), jsontext.WithIndent("  "))
 	if err != nil {
-		return fmt.Errorf("encode output: %w", err)
+		return "", fmt.Errorf("encode output: %w", err)
 	}
-	return t.print(string(b))
+	return string(b), nil
 }
 
 // print prints one line.

@@ -76,6 +76,8 @@ func TestDemo(t *testing.T) {
 	require.EqualValues(t, 0, summary["missing"])
 	require.EqualValues(t, 0, summary["duplicates"])
 	require.GreaterOrEqual(t, summary["upstreamCalls"], float64(60))
+	require.Len(t, summary["callsPerWorker"], 2)
+	require.Contains(t, summary, "tooMany")
 	require.Contains(t, got.stderr, "completed 60")
 	require.DirExists(t, kept+"/store")
 

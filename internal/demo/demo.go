@@ -92,6 +92,8 @@ type demo struct {
 	ring     *card.Ring
 	// again tells that the directory is that of an earlier demo.
 	again bool
+	// pace is what the workers keep together at each upstream.
+	pace config.Pace
 }
 
 // agreed is the rate of both upstreams, which all workers keep together.
@@ -101,7 +103,7 @@ func agreed() config.Pace {
 
 // Run runs a demo and returns its summary. It leaves nothing behind but the directory asked for.
 func Run(ctx context.Context, options Options) (summary Summary, err error) {
-	d := &demo{Options: options}
+	d := &demo{Options: options, pace: agreed()}
 	if err := d.makeDir(); err != nil {
 		return Summary{}, err
 	}
@@ -178,12 +180,11 @@ func (d *demo) startWorker(ctx context.Context, c config.Config, log io.Writer) 
 
 // count takes from the upstreams how they were called.
 func (d *demo) count(summary *Summary) {
-	pace := agreed()
-	summary.Agreed, summary.Burst = pace.Rate.Calls, pace.Burst
+	summary.Agreed, summary.Burst = d.pace.Rate.Calls, d.pace.Burst
 	for _, provider := range []sandbox.Provider{sandbox.EasyPay, sandbox.UnionPay} {
 		summary.UpstreamCalls += d.sandbox.Stats().Providers[provider].Arrivals
 		summary.MostInASecond = max(summary.MostInASecond, d.sandbox.MaxInWindow(provider, time.Second))
-		summary.TooMany += d.sandbox.Violations(provider, float64(pace.Rate.Calls), pace.Burst)
+		summary.TooMany += d.sandbox.Violations(provider, float64(d.pace.Rate.Calls), d.pace.Burst)
 	}
 }
 
@@ -273,10 +274,10 @@ func (d *demo) configure(keys sandbox.Keys) config.Config {
 	c.Cards.KeysDir = filepath.Join(dir, "keys")
 	c.Admin.Listen = ""
 	c.Log.Format = "console"
-	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), agreed()
+	c.Providers.EasyPay.BaseURL, c.Providers.EasyPay.Pace = config.URL(upstream.EasyPayURL()), d.pace
 	c.Providers.EasyPay.MallID = demoMall
 	UnionPay(&c.Providers.UnionPay, filepath.Join(dir, "upi"), keys, upstream.UnionPayURL())
-	c.Providers.UnionPay.Pace = agreed()
+	c.Providers.UnionPay.Pace = d.pace
 	if d.WithFailures {
 		c.Retry.Schedule.First = failuresGiveUp * 2
 	}

@@ -11,7 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/query"
+	"discountquery.example/worker/internal/upstream/sandbox"
 )
 
 func TestDemoAnswersEveryQueryOnce(t *testing.T) {
@@ -45,6 +47,31 @@ func TestDemoAnswersEveryQueryOnce(t *testing.T) {
 	_, err = Run(t.Context(), Options{Queries: 1, Keep: kept})
 	require.ErrorContains(t, err, "give --keep a new directory")
 	requireKept(t, kept)
+}
+
+// TestWorkersOfADemoShareOneRate has so many questions for so low a rate that two workers which share nothing would call twice as often. They
+// run in one process here; real ones are started and killed in cmd/worker.
+func TestWorkersOfADemoShareOneRate(t *testing.T) {
+	t.Parallel()
+	const rate, burst, queries = 40, 10, 320
+	d := &demo{
+		Options: Options{Queries: queries, Workers: 2, Build: "test"}, dir: t.TempDir(),
+		pace: config.Pace{Rate: config.Rate{Calls: rate, Per: time.Second}, Burst: burst},
+	}
+	summary, err := d.run(t.Context())
+	require.NoError(t, err)
+	require.True(t, summary.OK())
+	require.Equal(t, queries, summary.Completed)
+	require.Equal(t, []int{rate, burst}, []int{summary.Agreed, summary.Burst})
+	t.Logf("%.1f s, %v calls, at most %d in a second, %d too many", summary.Seconds, summary.Workers, summary.MostInASecond, summary.TooMany)
+	require.Len(t, summary.Workers, 2)
+	for _, calls := range summary.Workers {
+		require.Positive(t, calls, "each has its share")
+	}
+	// A worker that waits for a processor after it has its permit may be a second late on a busy machine: what it asks then comes with the next calls.
+	for _, provider := range []sandbox.Provider{sandbox.EasyPay, sandbox.UnionPay} {
+		require.Zero(t, d.sandbox.Violations(provider, rate, burst+rate), "calls beyond the one rate at %s", provider)
+	}
 }
 
 // requireKept checks that a directory holds what a demo leaves, and no card number in the clear.

@@ -33,7 +33,7 @@ func Reopen(ctx context.Context, options Options) error {
 	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err != nil {
 		return fmt.Errorf("%s holds no demo that can be opened again: it needs --with-failures or --stay, and --keep", options.Keep)
 	}
-	d := &demo{Options: options, dir: dir, again: true}
+	d := &demo{Options: options, dir: dir, again: true, pace: agreed()}
 	_, err = d.run(ctx)
 	return err
 }
