@@ -71,12 +71,12 @@ func (f *flight) wait(ctx context.Context) error {
 	return fault.Because("wait for answer", fault.Interrupted, fault.Stopped, ctx.Err())
 }
 
-// rank orders queries as the pace does: those whose asker waits for the reply, then the interactive ones, then bulk.
+// rank orders queries as the pace does: those whose asker waits for the reply, then the interactive ones, then bulk and what operators replay.
 func rank(q *query.Query) int {
 	switch {
 	case q.Direct:
 		return 2
-	case q.Lane == query.Interactive:
+	case q.Way() == query.Interactive:
 		return 1
 	default:
 		return 0

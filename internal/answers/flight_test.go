@@ -247,25 +247,28 @@ func TestAPanicHandsOver(t *testing.T) {
 // Who comes before the leader in the line for the pace does not wait behind it.
 func TestNobodyFollowsWhoComesLater(t *testing.T) {
 	t.Parallel()
-	ranked := map[string]func(q *query.Query){
-		"bulk":        func(q *query.Query) { q.Lane = query.Bulk },
-		"interactive": func(*query.Query) {},
-		"direct":      func(q *query.Query) { q.Direct = true },
+	ranked := map[string]struct {
+		place int
+		mark  func(q *query.Query)
+	}{
+		"bulk":        {0, func(q *query.Query) { q.Lane = query.Bulk }},
+		"replayed":    {0, func(q *query.Query) { q.Replay = &query.Replay{} }},
+		"interactive": {1, func(*query.Query) {}},
+		"direct":      {2, func(q *query.Query) { q.Direct = true }},
 	}
-	order := []string{"bulk", "interactive", "direct"}
-	for i, first := range order {
-		for j, second := range order {
+	for first, leading := range ranked {
+		for second, coming := range ranked {
 			t.Run(second+" after "+first, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					b := setup(t, nil)
 					leads, comes := within("first", time.Minute), within("second", time.Minute)
-					ranked[first](leads)
-					ranked[second](comes)
+					leading.mark(leads)
+					coming.mark(comes)
 					leader := b.start(t.Context(), leads)
 					time.Sleep(callTime / 2)
 					other := b.start(t.Context(), comes)
-					if j <= i {
+					if coming.place <= leading.place {
 						(<-leader).fresh(t, 1)
 						(<-other).shared(t, 1)
 						return
@@ -274,7 +277,7 @@ func TestNobodyFollowsWhoComesLater(t *testing.T) {
 					(<-leader).fresh(t, 1)
 					time.Sleep(callTime / 4)
 					late := within("late", 0)
-					ranked[second](late)
+					coming.mark(late)
 					joins := b.start(t.Context(), late)
 					(<-other).fresh(t, 2)
 					(<-third).shared(t, 2)

@@ -38,6 +38,24 @@ func TestTimeInTheSlotsIsLearnt(t *testing.T) {
 	require.Len(t, told, 2, "both are told on")
 }
 
+// TestTimeOfAReplayIsLearntAsBulk shows a replay of an interactive query, which holds a slot of the bulk lane.
+func TestTimeOfAReplayIsLearntAsBulk(t *testing.T) {
+	t.Parallel()
+	o := observed{Observer: &outcomes{}, holding: gauge.NewHolding()}
+	unknown, _ := o.holding.Mean("easypay", "interactive")
+	began := time.Now()
+	o.Observe(decide.Outcome{
+		Query:   &query.Query{Provider: query.EasyPay, Lane: query.Interactive, Replay: &query.Replay{}},
+		Started: began, Finished: began.Add(3 * time.Second), Received: began.Add(-time.Hour), Waited: time.Second,
+	})
+	hold, waited := o.holding.Mean("easypay", "bulk")
+	require.Equal(t, 2*time.Second, hold)
+	require.Equal(t, time.Second, waited)
+	hold, waited = o.holding.Mean("easypay", "interactive")
+	require.Equal(t, unknown, hold)
+	require.Zero(t, waited)
+}
+
 // TestTimeInTheSlotsIsLearntFromWhatTheWorkerDoes asks a real worker.
 func TestTimeInTheSlotsIsLearntFromWhatTheWorkerDoes(t *testing.T) {
 	t.Parallel()

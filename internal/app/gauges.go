@@ -87,10 +87,10 @@ type observed struct {
 	holding *gauge.Holding
 }
 
-// Observe implements worker.Observer. A query that somebody waits for beside the queue holds no slot.
+// Observe implements worker.Observer. A query that somebody waits for beside the queue holds no slot, and a replay holds one of bulk.
 func (o observed) Observe(outcome decide.Outcome) {
 	if !outcome.Query.Direct {
-		o.holding.Observe(string(outcome.Query.Provider), string(outcome.Query.Lane), outcome.Finished.Sub(outcome.Started), outcome.Waited)
+		o.holding.Observe(string(outcome.Query.Provider), string(outcome.Query.Way()), outcome.Finished.Sub(outcome.Started), outcome.Waited)
 	}
 	o.Observer.Observe(outcome)
 }

@@ -42,7 +42,8 @@ func NewRecorder(log *zap.Logger, metrics *Metrics) *Recorder {
 }
 
 // Observe writes the one wide line of a delivery and counts it. The line names the query by its key, which is a hash: its id, its
-// source and its correlation are free text of the publisher.
+// source and its correlation are free text of the publisher. Its lane is the one that the client asked in, as results have it; metrics and
+// spans have the one in which the query is handled, which is bulk for a replay.
 func (r *Recorder) Observe(o decide.Outcome) {
 	r.metrics.observe(o)
 	entry := r.log.Check(levelOf(o), "query "+o.Verdict.Action.String())

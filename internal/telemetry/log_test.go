@@ -128,6 +128,10 @@ func TestOneWideLineForEachAction(t *testing.T) {
 			outcome(decide.Skip, failing("", fault.Duplicate, fault.AlreadyAnswered)),
 			`{"level":"info","msg":"query skip"` + common + failed("duplicate", "already_answered"),
 		},
+		"replayed, which the client asked in its lane": {
+			outcome(decide.Skip, replayed),
+			`{"level":"info","msg":"query skip"` + common + `}`,
+		},
 		"not settled": {
 			outcome(decide.Skip, func(o *decide.Outcome) { o.Settled = false }),
 			`{"level":"error","msg":"query skip"` + strings.Replace(common, "true", "false", 1) + `}`,

@@ -119,8 +119,9 @@ func (m *Metrics) LogDrops(sink *Sink) {
 // Registry returns the registry to serve.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
+// observe counts an outcome. A replay counts in the lane in which it is handled: the objectives of interactive queries are not judged by it.
 func (m *Metrics) observe(o decide.Outcome) {
-	provider, lane := string(o.Query.Provider), string(o.Query.Lane)
+	provider, lane := string(o.Query.Provider), string(o.Query.Way())
 	m.queries.WithLabelValues(provider, lane, o.Verdict.Action.String()).Inc()
 	if o.Waited > 0 {
 		timed(m.waited.WithLabelValues(provider, lane), o.Waited, o.Trace)

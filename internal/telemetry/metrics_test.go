@@ -147,6 +147,35 @@ func TestMetricsCount(t *testing.T) {
 	}, changed)
 }
 
+// replayed makes an outcome that of a query which an operator has asked again.
+func replayed(o *decide.Outcome) { o.Query.Replay = &query.Replay{} }
+
+// TestAReplayCountsAsBulk shows that what an operator replays is no interactive query that came too late or failed.
+func TestAReplayCountsAsBulk(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test", both())
+	recorder := NewRecorder(zap.NewNop(), m)
+	recorder.Observe(outcome(decide.Complete, replayed))
+	recorder.Observe(outcome(decide.Bury, failing(query.ReasonRejected, fault.Rejected, fault.BadField), replayed))
+	counted := values(t, m)
+	for name, value := range counted {
+		if strings.Contains(name, "lane=interactive") {
+			require.Zero(t, value, name)
+		}
+	}
+	for name, want := range map[string]float64{
+		"queries_total{action=complete,lane=bulk,provider=easypay}":    1,
+		"queries_total{action=bury,lane=bulk,provider=easypay}":        1,
+		"outcomes_total{lane=bulk,outcome=completed,provider=easypay}": 1,
+		"outcomes_total{lane=bulk,outcome=failed,provider=easypay}":    1,
+		"query_age_seconds{lane=bulk,provider=easypay}":                2,
+		"pace_wait_seconds{lane=bulk,provider=easypay}":                2,
+		"redeliveries_total{lane=bulk,provider=easypay}":               2,
+	} {
+		require.InDelta(t, want, counted[name], 0, name)
+	}
+}
+
 func TestHistogramsHoldSeconds(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("test", both())

@@ -36,7 +36,6 @@ const (
 	BreakerOpen BreakerState = "open"
 )
 
-
 // breakerBuckets is in how many parts the window moves on.
 const breakerBuckets = 10
 

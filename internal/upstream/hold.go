@@ -15,7 +15,7 @@ import (
 type Hold struct {
 	// AtMost is how long an attempt may wait until it can be made. Zero means for ever.
 	AtMost time.Duration
-	// Seats is how many queries of each lane may wait or be under way at once.
+	// Seats is how many queries of each lane may wait or be under way at once. A replay takes one of bulk.
 	Seats map[query.Lane]int
 	// Interval is the time between two calls at the account's pace: what was put off comes back one by one, this far apart.
 	Interval time.Duration
@@ -60,7 +60,7 @@ func (c *Client) putsOff(ctx context.Context, q *query.Query) bool {
 
 // sit takes one of the account's seats until leave is called, or puts the query off if all are taken.
 func (c *Client) sit(ctx context.Context, q *query.Query) (leave func(), err error) {
-	seats := c.holder.seats[q.Lane]
+	seats := c.holder.seats[q.Way()]
 	if seats == nil || !c.putsOff(ctx, q) {
 		return func() {}, nil
 	}

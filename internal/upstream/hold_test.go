@@ -194,6 +194,32 @@ func TestAnAccountWithoutASeatPutsOff(t *testing.T) {
 	})
 }
 
+// What operators replay is seated with bulk, whatever lane its client asked in.
+func TestReplaysTakeNoSeatOfThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := account(t, shares(), 5*time.Second, succeeds)
+		replay := asked(query.Interactive)
+		replay.Replay = &query.Replay{}
+		var asking sync.WaitGroup
+		for range seats {
+			asking.Go(func() {
+				_, _, err := b.Call(t.Context(), replay, &card.Details{})
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		var waited error
+		asking.Go(func() { _, _, waited = b.Call(t.Context(), asked(query.Interactive), &card.Details{}) })
+		synctest.Wait()
+		_, attempts, err := b.Call(t.Context(), asked(query.Bulk), &card.Details{})
+		asking.Wait()
+		require.NoError(t, waited, "replays do not put off who is waited for")
+		requirePutOff(t, attempts, err, fault.Throttled, fault.Paced)
+		require.Len(t, begun(), seats+1)
+	})
+}
+
 // What can't come back in time, or to nobody, is not put off.
 func TestWhoWaitsWhereItIs(t *testing.T) {
 	t.Parallel()
