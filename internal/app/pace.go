@@ -40,8 +40,10 @@ type PaceStatus struct {
 	Override   float64 `json:"override,omitzero"`
 	// Rate is the fleet's present rate in calls per second; 0 if nobody has called yet.
 	Rate float64 `json:"rate,omitzero"`
-	// Knee is the rate at which the upstream throttled last; 0 if it never did.
-	Knee float64 `json:"throttledAt,omitzero"`
+	// Knee is the rate in calls per second at which the upstream throttled last; 0 if it never did. If Guessed, it was computed from the
+	// part of the calls that were refused: nobody has called at that rate.
+	Knee    float64 `json:"throttledAt,omitzero"`
+	Guessed bool    `json:"guessed,omitzero"`
 	// Paused tells that all calls are stopped by somebody.
 	Paused bool `json:"paused"`
 	// BlockedUntil is when the upstream wants to be called again; zero if it did not say.
@@ -124,7 +126,7 @@ func (p *Pace) status(view quota.View) PaceStatus {
 		s.BlockedUntil = view.Control.BlockedUntil
 	}
 	if view.State != nil {
-		s.Rate, s.Knee = view.State.Rate, view.State.Knee
+		s.Rate, s.Knee, s.Guessed = view.State.Rate, view.State.Knee, view.State.Guessed
 		if s.Override > 0 {
 			s.Rate = min(s.Rate, s.Override)
 		}
@@ -200,7 +202,10 @@ func (s PaceStatus) String() string {
 	if s.Rate > 0 {
 		line += fmt.Sprintf("; now at %.4g/s", s.Rate)
 	}
-	if s.Knee > 0 {
+	switch {
+	case s.Knee > 0 && s.Guessed:
+		line += fmt.Sprintf(", limit guessed at %.4g/s", s.Knee)
+	case s.Knee > 0:
 		line += fmt.Sprintf(", throttled at %.4g/s", s.Knee)
 	}
 	if !s.BlockedUntil.IsZero() {

@@ -61,6 +61,6 @@ func (t *takes) of(account quota.Account, now time.Time) float64 {
 	case last.To > 0:
 		return min(last.To, ceiling)
 	default:
-		return ceiling // Nobody has called yet, so nobody knows better.
+		return ceiling // This worker has not called yet, so it does not know better.
 	}
 }

@@ -50,9 +50,10 @@ type account struct {
 	free time.Duration
 	// short is the tick at which more slots were wanted than there were last; 0 means never.
 	short time.Duration
-	// rate is the fleet's rate as far as this replica knows.
-	rate float64
-	away bool
+	// rate is the fleet's rate as far as this replica knows; the ceiling is assumed until a lease has told it, which known tells.
+	rate  float64
+	known bool
+	away  bool
 	// pending is what still has to be told to the others, or nil.
 	pending *throttle
 }
@@ -112,7 +113,7 @@ func (a *account) grant(tick time.Duration) time.Duration {
 		}
 		from := next.from + max(0, a.late-next.slack)
 		if a.waiting.length == a.waiting.waiting(Bulk) {
-			from = max(from, min(next.patient, next.until))
+			from = max(from, next.patient)
 		}
 		if from > tick && from <= next.until {
 			return from
@@ -210,6 +211,14 @@ func (a *account) earliest(class Class, client string, tick time.Duration) time.
 func (a *account) share(tick time.Duration) float64 {
 	if a.free > tick || a.short > 0 && tick-a.short < window {
 		return max(a.use.rate(tick), 1/fairWindow.Seconds())
+	}
+	return a.rate
+}
+
+// told returns the fleet's rate as this replica knows it, or 0 if it does not.
+func (a *account) told() float64 {
+	if !a.known {
+		return 0
 	}
 	return a.rate
 }

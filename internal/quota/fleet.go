@@ -36,7 +36,8 @@ func Whys() []Why { return []Why{Begun, Lowered, Recovered, Controlled} }
 type Change struct {
 	Account Account
 	Why     Why
-	// From and To are the fleet's rates before and after, in calls per second; 0 if there is no limit.
+	// From and To are the fleet's rates before and after, in calls per second; 0 if there is no limit, or as long as this replica has not
+	// leased and so does not know.
 	From, To float64
 	// Control is what holds now.
 	Control Control

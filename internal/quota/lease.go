@@ -51,14 +51,13 @@ type leaser struct {
 	// checked is when the server's time was looked up last; 0 means never.
 	checked time.Duration
 	row     int
-	told    float64
-	// knew tells that the rate was known before.
-	knew   bool
+	// told is the rate that was told last; 0 before the first.
+	told   float64
 	silent bool
 }
 
 func newLeaser(f *Fleet, a *account) *leaser {
-	return &leaser{fleet: f, account: a, told: a.settings.Ceiling}
+	return &leaser{fleet: f, account: a}
 }
 
 func (l *leaser) run(ctx context.Context) {
@@ -256,8 +255,10 @@ func (l *leaser) take(g grant, server span) {
 	slots := make([]slot, g.n)
 	for i := range slots {
 		from := server.tick(g.start.Add(time.Duration(i) * g.interval))
+		until := from + g.tolerance - server.width()
 		slots[i] = slot{
-			from: from, patient: from + settings.room()/2, until: from + g.tolerance - server.width(),
+			// The less is known of the server's time, the less is left to use a slot. What bulk has of it stays.
+			from: from, patient: max(from, until-max(settings.room()/2, timerLateness)), until: until,
 			slack: settings.slack(), row: l.row,
 		}
 	}
@@ -280,12 +281,12 @@ func (l *leaser) seen(free time.Duration) {
 	l.silent = false
 }
 
-// tell reports a rate that has changed by a tenth or reached the ceiling.
+// tell reports the first rate that is known, and one that has changed by a tenth or reached the ceiling.
 func (l *leaser) tell() {
 	a := l.account
 	a.mu.Lock()
 	before := l.told
-	a.rate = l.state.Rate
+	a.rate, a.known = l.state.Rate, true
 	change := Change{Account: a.name, Why: Recovered, From: before, To: a.rate, Control: a.control}
 	full := a.rate == a.effective().Ceiling
 	a.mu.Unlock()
@@ -293,12 +294,12 @@ func (l *leaser) tell() {
 		return
 	}
 	switch {
-	case !l.knew:
+	case before == 0:
 		change.Why = Begun
 	case change.To < before:
 		change.Why = Lowered
 	}
-	l.told, l.knew = change.To, true
+	l.told = change.To
 	l.fleet.OnChange(change)
 }
 

@@ -391,8 +391,12 @@ func findByChance(t *testing.T, seed uint64) float64 {
 		}
 		return time.Duration(draw.ExpFloat64() * float64(10*time.Millisecond))
 	}
-	for range 4 {
-		time.Sleep(time.Duration(draw.Int64N(int64(time.Second))))
+	var pauses [4]time.Duration // They are drawn before anybody else draws.
+	for i := range pauses {
+		pauses[i] = time.Duration(draw.Int64N(int64(time.Second)))
+	}
+	for _, pause := range pauses {
+		time.Sleep(pause)
 		r := w.add()
 		for range 64 {
 			w.running.Go(func() { u.ask(w, r, time.Second) })
@@ -424,6 +428,10 @@ func TestLearnedRateIsKept(t *testing.T) {
 		u.refused = 0
 		fleet(10 * time.Second)
 		require.LessOrEqual(t, u.refused, 2, "nothing was learned twice")
+		w.calls = u.taken
+		used := w.used(20*time.Second, 30*time.Second, u.rate)
+		t.Logf("used %.3f", used)
+		require.GreaterOrEqual(t, used, 0.85, "and what was learned is used")
 	})
 }
 

@@ -105,7 +105,7 @@ type State struct {
 	// Low is the rate at the last decrease, or at the start, and Busy for how many nanoseconds the rate was used up since.
 	Low  float64 `json:"low"`
 	Busy int64   `json:"busy_ns,omitzero"`
-	// Knee is the rate at which the upstream throttled last; 0 if it never did.
+	// Knee is what the upstream takes at most, as far as is known: the rate at which it throttled last, or less if Guessed; 0 if it never did.
 	Knee float64 `json:"knee,omitzero"`
 	// Guessed tells that Knee was computed from the part of the calls that were refused. That is a matter of chance where they are few.
 	Guessed bool `json:"guessed,omitzero"`
@@ -291,7 +291,7 @@ func (s State) searching(settings Settings) bool {
 }
 
 // grown returns the rate after Busy: doubling each second while no knee is known; else back to a little below the knee in a curve that
-// flattens, a long rest there, and a probe that starts flat.
+// flattens, a long rest there, and a probe that starts flat. There is no rest below a knee that was guessed, and the probe is quicker.
 func (s State) grown() float64 {
 	busy := time.Duration(s.Busy)
 	if s.Knee == 0 {

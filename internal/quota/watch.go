@@ -50,9 +50,9 @@ func (f *Fleet) control(a *account, e Entry) {
 	}
 	change := Change{Account: a.name, Why: Controlled, Control: control}
 	f.change(a, func(tick time.Duration) {
-		change.From = a.rate
+		change.From = a.told()
 		a.apply(control, err != nil, f.blockedUntil(control, tick), tick)
-		change.To = a.rate
+		change.To = a.told()
 	})
 	f.OnChange(change)
 }
@@ -121,7 +121,8 @@ func (a *account) part(sent, tick time.Duration) float64 {
 // enoughCalls is how many calls of the last second say something.
 const enoughCalls = 10
 
-// merge adds to what has to be told. One message is enough for many calls: the last one that was sent and the longest wait.
+// merge adds to what has to be told. One message is enough for many calls: the last one that was sent and the longest wait. The least part
+// counts: calls that were held up and arrive together are refused together, which tells nothing of the limit.
 func (a *account) merge(t throttle) {
 	if a.pending == nil {
 		a.pending = &t
@@ -129,7 +130,7 @@ func (a *account) merge(t throttle) {
 	}
 	a.pending.sent = max(a.pending.sent, t.sent)
 	a.pending.until = max(a.pending.until, t.until)
-	a.pending.part = t.part
+	a.pending.part = min(a.pending.part, t.part)
 }
 
 // report tells the other replicas of throttling, for as long as it takes.
