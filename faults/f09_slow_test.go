@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/faults/proxy"
+	"discountquery.example/worker/internal/query"
 )
 
 // TestF09HalfOpen makes what the worker sends, or hears, or both, vanish without a word. The worker has to find out by itself.
@@ -61,6 +62,26 @@ func TestF10SlowBroker(t *testing.T) {
 		found := s.finish(t, l, soon, 1)
 		s.requireNoneAgain(t, found)
 		t.Logf("F10 latency: redelivered %d of %d", found.Redelivered, found.Queries)
+	})
+	// The longer the way, the less is known of the broker's time, and with it of when a slot of the pace is due. A bulk query leaves the first part
+	// of its slot to others.
+	t.Run("bulk that waits alone", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, siteOptions{settings: patient()})
+		s.slowPace(t, "1000/s", 10)
+		l := newLoad(s)
+		l.lane = query.Bulk
+		s.startWorker(t)
+		began := time.Now()
+		for _, latency := range []time.Duration{2 * time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond} {
+			s.brokers[0].proxy.Delay(latency, latency)
+			for range times(2, 5) {
+				s.awaitResult(t, l.one(t.Context()))
+			}
+		}
+		found := s.finish(t, l, soon, 1)
+		s.requireNoneAgain(t, found)
+		t.Logf("F10 bulk alone: %d queries in %s", found.Queries, time.Since(began).Round(10*time.Millisecond))
 	})
 	t.Run("slower than any request may take", func(t *testing.T) {
 		t.Parallel()

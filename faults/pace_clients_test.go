@@ -53,7 +53,11 @@ func TestF31Clients(t *testing.T) {
 	t.Logf("F31: %d clients with %d to %d queries: Jain's index of those who waited at least %.4f; done after at most %.2f of their fair share of calls, and %d calls more",
 		clients, backlogs[names[0]], most, shares.jain, shares.times, shares.late)
 	require.GreaterOrEqual(t, shares.jain, 0.95)
-	require.LessOrEqual(t, shares.late, workers*slotsEach, "who has few queries was done later than what the workers hold explains")
+	held := workers * slotsEach
+	if !paceInFull() {
+		held += int(rate * onTheWay.Seconds()) // Other tests are on all processors: a worker may stand still while the other one goes on.
+	}
+	require.LessOrEqual(t, shares.late, held, "who has few queries was done later than what the workers hold explains")
 }
 
 // publishAs publishes the backlogs of some clients, all at the same time.
