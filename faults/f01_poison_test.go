@@ -28,9 +28,14 @@ func TestF01CrashPoison(t *testing.T) {
 		case <-struck:
 			w.kill()
 			killed++
-			// They may be in the next worker's hands when it dies, but not in those of as many as it takes to be set aside.
-			l.publish(t.Context(), behind)
 			w = s.launch(t)
+			for !w.ready() && ctx.Err() == nil {
+				w.startAgain(t)
+				pause(ctx, 20*time.Millisecond)
+			}
+			// Nothing goes to the pulls of the dead one any more. They may be in the next worker's hands when it dies, but not in those of as many
+			// as it takes to be set aside.
+			l.publish(t.Context(), behind)
 		case <-time.After(50 * time.Millisecond):
 			w.startAgain(t)
 		}
