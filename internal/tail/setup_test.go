@@ -124,6 +124,12 @@ type following struct {
 // followAs follows as a request says.
 func (b *bundle) followAs(request Request) *following {
 	b.t.Helper()
+	return b.followWith(request, func() {})
+}
+
+// followWith follows as a request says and calls a function at each event.
+func (b *bundle) followWith(request Request, each func()) *following {
+	b.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	f := &following{t: b.t, stop: stop, events: make(chan Event, 10_000), ended: make(chan error, 1)}
 	request.Follow = true
@@ -134,6 +140,7 @@ func (b *bundle) followAs(request Request) *following {
 	}
 	go func() {
 		f.ended <- b.Read(ctx, request, func(e Event) error {
+			each()
 			f.events <- e
 			return nil
 		})

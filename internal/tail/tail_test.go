@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -231,6 +232,22 @@ func TestFollowThroughARestart(t *testing.T) {
 	require.Equal(t, []NoticeKind{Lost, Back, Lost, Back, Lost, Back}, f.told())
 	b.fail(asked(query.EasyPay, query.Bulk, "shop", "end"), query.ReasonRejected, fault.UpstreamBroken)
 	require.ElementsMatch(t, []string{"failed end", "dead end rejected"}, f.lines(2))
+}
+
+// TestFollowAfterARestartBeforeTheFirstConsumer stops the broker between the last events of the past and the consumers that follow.
+func TestFollowAfterARestartBeforeTheFirstConsumer(t *testing.T) {
+	t.Parallel()
+	b := setup(t, brokertest.SyncAlways())
+	b.fill()
+	f := b.followWith(Request{Last: 1}, sync.OnceFunc(func() {
+		b.server.Stop()
+		require.Eventually(t, func() bool { return !b.server.JS.Conn().IsConnected() }, patience, time.Millisecond)
+	}))
+	f.next()
+	require.Eventually(t, func() bool { return len(f.told()) > 0 }, patience, time.Millisecond)
+	b.server.Resume(t)
+	b.complete(asked(query.EasyPay, query.Bulk, "shop", "later"))
+	require.Equal(t, []string{"completed later"}, f.lines(1))
 }
 
 // shortWinded gives consumers that break after two messages each.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ func (s *source) walk(ctx context.Context, f visit) error {
 	}
 	until := time.Now().Add(s.reader.Patience)
 	for {
-		before := s.at
+		before, line := s.at, s.reader.JS.Conn().Stats().Reconnects
 		err := s.walkOn(ctx, within)
 		if visited, ok := errors.AsType[visitError](err); ok {
 			return visited.error
@@ -69,13 +70,22 @@ func (s *source) walk(ctx context.Context, f visit) error {
 		if s.at != before || now == patient {
 			until = time.Now().Add(s.reader.Patience)
 		}
-		if !s.reached || time.Now().After(until) {
+		if !s.reached && !s.reader.away(line, err) || time.Now().After(until) {
 			return s.problem("read stream "+s.stream, err)
 		}
 		if err := rest(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// away tells whether an error came while the broker was away or coming back, and not over a line that held since it had been made anew so many
+// times. Silence over such a line is what a missing right looks like.
+func (r *Reader) away(reconnects uint64, err error) bool {
+	conn := r.JS.Conn()
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	starting := errors.Is(err, nats.ErrNoResponders) || ok && refused.Code == http.StatusServiceUnavailable
+	return starting || !conn.IsConnected() || conn.Stats().Reconnects != reconnects
 }
 
 // visitError is an error of whoever looks at the messages.
