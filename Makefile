@@ -87,7 +87,7 @@ faults: ## Break brokers, workers and lines in full, and count what is lost or d
 	@go test -tags crashpoints ./internal/crashpoint
 
 .PHONY: faults-every
-faults-every: ## The same, with a cut at every byte of every kind of frame, and all of the fleet's tests in full.
+faults-every: ## The same, with a cut at every byte of every kind of frame, and the fleet's tests (the pace in short: see pace).
 	@echo "==> faults, at every place"
 	@FAULTS=every go test -tags faults -count=1 -timeout 60m -v ./faults/...
 
