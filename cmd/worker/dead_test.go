@@ -242,7 +242,14 @@ func (m *morgue) dropAll(t *testing.T, letters int) {
 	require.Contains(t, m.dead(t, exitOK, nil, "drop", "--client", "shop").stderr, "Nothing was changed")
 	require.Contains(t, m.dead(t, exitUsage, nil, "drop", "--apply", "--yes").stderr, "--all")
 	require.Contains(t, m.dead(t, exitOK, nil, "drop", "--client", "shop", "--apply", "--yes").stdout, "dropped 60")
-	m.dead(t, exitOK, nil, "drop", "--all", "--apply", "--yes")
+	var dropped map[string]int
+	m.dead(t, exitOK, &dropped, "drop", "--all", "--apply", "--yes", "--json")
+	require.Equal(t, map[string]int{"dropped": letters - 60}, dropped)
+	for _, command := range []string{"drop", "replay"} {
+		var plan deadletter.Plan
+		m.dead(t, exitOK, &plan, command, "--all", "--apply", "--yes", "--json")
+		require.Zero(t, plan.Letters)
+	}
 	require.Contains(t, m.dead(t, exitOK, nil, "groups").stdout, "no such dead letters")
 }
 

@@ -86,7 +86,7 @@ func (c *deadReplayCommand) Run(t *terminal) error {
 		return err
 	}
 	if !c.Apply || plan.Ready == 0 {
-		return printPlan(t, plan, "replayed", c.JSON && !c.Apply, c.Apply)
+		return printPlan(t, plan, "replayed", c.JSON, c.Apply)
 	}
 	if filter.IsZero() && !c.All {
 		return usagef("--apply needs to be told which letters: give a filter, or --all")
@@ -285,11 +285,16 @@ func (c *deadDropCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := printPlan(t, plan, "dropped", c.JSON && !c.Apply, c.Apply); err != nil || !c.Apply || plan.Letters == 0 {
-		return err
+	if !c.Apply || plan.Letters == 0 {
+		return printPlan(t, plan, "dropped", c.JSON, c.Apply)
 	}
 	if filter.IsZero() && !c.All {
 		return usagef("--apply needs to be told which letters: give a filter, or --all")
+	}
+	if !c.JSON {
+		if err := printPlan(t, plan, "dropped", false, true); err != nil {
+			return err
+		}
 	}
 	if !t.agreed(fmt.Sprintf("Delete %d letters for good?", plan.Letters), c.Yes) {
 		return errNo
@@ -315,7 +320,7 @@ func (c *deadReplayCommand) edit(t *terminal, letters *app.DeadLetters) error {
 		return err
 	}
 	if plan.Ready == 0 {
-		return printPlan(t, plan, "replayed", false, true)
+		return printPlan(t, plan, "replayed", c.JSON, true)
 	}
 	draft, err := letters.Draft(t.ctx, letter)
 	if err != nil {

@@ -70,12 +70,12 @@ func (c *deadResealCommand) Run(t *terminal) error {
 		}
 	}
 	switch {
-	case plan.Left == 0:
+	case plan.Left == 0 && !(c.Apply && c.JSON):
 		return nil
 	case !c.Apply:
 		_, _ = fmt.Fprintln(t.stderr, "Nothing was changed. Run it again with --apply to do this.")
 		return errNo
-	case !t.agreed(fmt.Sprintf("Seal %d letters to key %s?", plan.Left, plan.Target), c.Yes):
+	case plan.Left > 0 && !t.agreed(fmt.Sprintf("Seal %d letters to key %s?", plan.Left, plan.Target), c.Yes):
 		return errNo
 	}
 	return c.reseal(t, letters, plan)

@@ -164,6 +164,8 @@ func TestRotationStepByStep(t *testing.T) {
 	require.Equal(t, 3, done.Done)
 	require.Zero(t, done.After.Left)
 	require.Equal(t, map[string]int{made.ID: 3}, done.After.Letters)
+	v.step(t, exitOK, &done, "dead", "reseal", "--apply", "--json")
+	require.Zero(t, done.Of, "nothing is left, and that is JSON too")
 	require.Contains(t, v.step(t, exitOK, nil, "dead", "reseal").stdout, "0 letters are not sealed to "+made.ID)
 	require.Equal(t, before, v.opened(t, old), "the old key's count stands still")
 

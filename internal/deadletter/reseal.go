@@ -99,13 +99,13 @@ func (l *Letters) Reseal(ctx context.Context, plan SealedTo, tell func(Resealed)
 	if err := l.noReplayOpen(ctx); err != nil {
 		return progress, err
 	}
-	what := fmt.Sprintf("%d letters to key %s", plan.Left, plan.Target)
-	if err := l.audit(ctx, query.AuditDeadReseal, fmt.Sprintf("letters up to %d", plan.Upto), what); err != nil {
-		return progress, err
-	}
 	sealer := l.Ring.Sealer()
 	if sealer.KeyID() != plan.Target {
 		return progress, fmt.Errorf("another key seals now than %s: look again", plan.Target)
+	}
+	what := fmt.Sprintf("%d letters to key %s", plan.Left, plan.Target)
+	if err := l.audit(ctx, query.AuditDeadReseal, fmt.Sprintf("letters up to %d", plan.Upto), what); err != nil {
+		return progress, err
 	}
 	err := l.each(ctx, Filter{}, 1, plan.Upto, func(letter *Letter) error {
 		if letter.sealedTo() == plan.Target {

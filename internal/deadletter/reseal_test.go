@@ -141,6 +141,19 @@ func TestTimesOutliveTheMove(t *testing.T) {
 	require.Equal(t, []time.Time{died[0].Stored, middle}, []time.Time{groups[0].First, groups[0].Last})
 }
 
+func TestResealForAKeyThatSealsNoMore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.die("shop", 1)
+	b.rotate()
+	plan, err := b.PlanReseal(t.Context())
+	require.NoError(t, err)
+	b.rotate()
+	_, err = b.Reseal(t.Context(), plan, nil)
+	require.ErrorContains(t, err, "another key seals now")
+	require.Empty(t, b.actions(), "what is not done is not written down")
+}
+
 // TestResealLeavesAReplayAlone seals anew while replays are under way, and again when they have ended.
 func TestResealLeavesAReplayAlone(t *testing.T) {
 	t.Parallel()
