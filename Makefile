@@ -166,6 +166,7 @@ bench-check: ## Vet and test the load harness, which is a module of its own.
 lint: ## Run the linters of .golangci.yaml; the first run builds them, which takes two minutes.
 	@echo "==> lint (the first run builds the linter)"
 	@$(LINT) run ./...
+	@$(LINT) run --build-tags faults ./faults/...
 
 # promtool is built from a module of its own, and without the clients of all the clouds in which it could discover targets.
 PROMTOOL = cd tools/prom && go build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/faults/proxy"
+	"discountquery.example/worker/internal/freeport"
 )
 
 // natsServer is a NATS server in a process of its own, with the proxy before it.
@@ -35,7 +36,7 @@ type natsServer struct {
 // newNATS writes the configuration of a server and starts nothing.
 func newNATS(t *testing.T, name, settings string, observe func(proxy.Event)) *natsServer {
 	t.Helper()
-	n := &natsServer{owner: t, name: name, dir: t.TempDir(), store: "8GB", address: "127.0.0.1:" + freePort(t)}
+	n := &natsServer{owner: t, name: name, dir: t.TempDir(), store: "8GB", address: freeport.Address(t)}
 	n.configure(t, settings)
 	keepsNoSecrets(t, n.dir)
 	var err error

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/faults/proxy"
+	"discountquery.example/worker/internal/freeport"
 )
 
 // route is the way from one server of a cluster to another, through a proxy of its own.
@@ -35,7 +36,7 @@ func newCluster(t *testing.T, observe func(proxy.Event)) ([]*natsServer, []route
 			event.Link += i * linksOfOne
 			observe(event)
 		}))
-		listens = append(listens, "127.0.0.1:"+freePort(t))
+		listens = append(listens, freeport.Address(t))
 	}
 	for from, server := range servers {
 		var ways []string

@@ -4,12 +4,9 @@ package faults
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -119,22 +116,4 @@ func (p *process) wait(t *testing.T, within time.Duration) syscall.WaitStatus {
 		require.FailNow(t, "the process did not end", "%s within %s", p.name, within)
 	}
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-}
-
-// ports gives out ports below those that the system gives to outgoing connections, so that none is taken before it is used.
-var ports atomic.Int32
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 10_000 {
-		n := ports.Add(1)
-		port := strconv.Itoa(18_000 + (os.Getpid()*37+int(n))%13_000)
-		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return port
-		}
-	}
-	require.FailNow(t, "no port is free")
-	return ""
 }

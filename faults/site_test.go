@@ -25,6 +25,7 @@ import (
 	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/upstream/sandbox"
 )
@@ -205,7 +206,7 @@ func (s *site) launch(t *testing.T, environment ...string) *worker {
 func (s *site) launchAs(t *testing.T, cmd *exec.Cmd, environment ...string) *worker {
 	t.Helper()
 	s.started++
-	w := &worker{admin: "127.0.0.1:" + freePort(t)}
+	w := &worker{admin: freeport.Address(t)}
 	name, environment := "worker "+strconv.Itoa(s.started), append(environment, "DISCOUNT_ADMIN__LISTEN="+w.admin)
 	w.run = func() {
 		w.process = start(t, name, s.dir, &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Stderr: cmd.Stderr}, environment...)

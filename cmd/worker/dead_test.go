@@ -19,6 +19,7 @@ import (
 	"discountquery.example/worker/internal/client"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/deadletter"
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -35,8 +36,8 @@ type morgue struct {
 
 func newMorgue(t *testing.T) *morgue {
 	t.Helper()
-	m := &morgue{site: &site{dir: t.TempDir(), admin: freeAddress(t)}, sandbox: freeAddress(t)}
-	address, easypay := freeAddress(t), freeAddress(t)
+	m := &morgue{site: &site{dir: t.TempDir(), admin: freeport.Address(t)}, sandbox: freeport.Address(t)}
+	address, easypay := freeport.Address(t), freeport.Address(t)
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	m.store, m.port = filepath.Join(m.dir, "js"), port

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/upstream/sandbox"
 )
 
@@ -44,7 +45,7 @@ func (m *morgue) startFleet(t *testing.T, n int, rate string, burst int) []*proc
 	var fleet []*process
 	for range n {
 		fleet = append(fleet, startWith(t, []string{
-			"DISCOUNT_ADMIN__LISTEN=" + freeAddress(t), "DISCOUNT_PROVIDERS__EASYPAY__PACE__RATE=" + rate,
+			"DISCOUNT_ADMIN__LISTEN=" + freeport.Address(t), "DISCOUNT_PROVIDERS__EASYPAY__PACE__RATE=" + rate,
 			fmt.Sprintf("DISCOUNT_PROVIDERS__EASYPAY__PACE__BURST=%d", burst),
 		}, "worker", m.dir, "run", "-c", m.config))
 	}

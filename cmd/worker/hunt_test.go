@@ -25,6 +25,7 @@ import (
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/client"
 	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/leak"
 	"discountquery.example/worker/internal/query"
 )
@@ -91,13 +92,13 @@ type den struct {
 
 func newDen(t *testing.T) *den {
 	t.Helper()
-	d := &den{site: &site{dir: t.TempDir(), admin: freeAddress(t)}, dumps: freeAddress(t)}
-	address := freeAddress(t)
+	d := &den{site: &site{dir: t.TempDir(), admin: freeport.Address(t)}, dumps: freeport.Address(t)}
+	address := freeport.Address(t)
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	start(t, "nats", d.dir, "-js", "-sd", filepath.Join(d.dir, "js"), "-a", "127.0.0.1", "-p", port)
 	faults := fmt.Sprintf("unionpay:code=Z9[pid=%s],unionpay:hang[pid=%s]", pidRejected, pidHangs)
-	upstreams := start(t, "worker", d.dir, "sandbox", "--easypay", freeAddress(t), "--unionpay", freeAddress(t), "--admin", "", "--faults", faults)
+	upstreams := start(t, "worker", d.dir, "sandbox", "--easypay", freeport.Address(t), "--unionpay", freeport.Address(t), "--admin", "", "--faults", faults)
 	require.Eventually(t, func() bool { return strings.Contains(upstreams.output.String(), "public_key_file") }, time.Minute, 20*time.Millisecond)
 	d.config = filepath.Join(d.dir, "worker.yaml")
 	keys := filepath.Join(d.dir, "keys")

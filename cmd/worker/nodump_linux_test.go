@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/freeport"
 )
 
 // nobody is the user as whom the worker runs here if the tests run as root: of a process of root's it can't be seen from outside whether it
@@ -48,7 +50,7 @@ func ownerOf(t *testing.T, name string) uint32 {
 // TestNoCommandCanBeDumped looks at a process of the worker from outside. What forbids dumps is done before any command is.
 func TestNoCommandCanBeDumped(t *testing.T) {
 	t.Parallel()
-	p, user := startAsNobody(t, "sandbox", "--easypay", freeAddress(t), "--unionpay", "", "--admin", "")
+	p, user := startAsNobody(t, "sandbox", "--easypay", freeport.Address(t), "--unionpay", "", "--admin", "")
 	require.Eventually(t, func() bool { return strings.Contains(p.output.String(), "base_url") }, time.Minute, 20*time.Millisecond)
 	folder := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
 	limits, err := os.ReadFile(folder + "/limits")

@@ -13,18 +13,19 @@ import (
 
 	"discountquery.example/worker/internal/app"
 	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/query"
 )
 
 // newEmbedded returns a running worker with its own server and a simulated EasyPay.
 func newEmbedded(t *testing.T, settings string) *site {
 	t.Helper()
-	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
-	easypay := freeAddress(t)
+	s := &site{dir: t.TempDir(), admin: freeport.Address(t)}
+	easypay := freeport.Address(t)
 	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "")
 	s.config = filepath.Join(s.dir, "worker.yaml")
 	text := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001%s}}\n",
-		freeAddress(t), s.admin, easypay, settings)
+		freeport.Address(t), s.admin, easypay, settings)
 	require.NoError(t, os.WriteFile(s.config, []byte(text), 0o600))
 	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
 	s.startWorker(t)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/freeport"
 )
 
 func flags() *flag.FlagSet { return flag.NewFlagSet("nats-server", flag.ContinueOnError) }
@@ -95,12 +97,12 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
-	broker := freeAddress(t)
+	s := &site{dir: t.TempDir(), admin: freeport.Address(t)}
+	broker := freeport.Address(t)
 	_, port, err := net.SplitHostPort(broker)
 	require.NoError(t, err)
 	start(t, "nats", s.dir, "-js", "-sd", filepath.Join(s.dir, "js"), "-a", "127.0.0.1", "-p", port)
-	easypay, unionpay := freeAddress(t), freeAddress(t)
+	easypay, unionpay := freeport.Address(t), freeport.Address(t)
 	sandbox := start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", unionpay, "--admin", "")
 	require.Eventually(t, func() bool { return strings.Contains(sandbox.output.String(), "public_key_file") }, time.Minute, 20*time.Millisecond)
 	s.config = filepath.Join(s.dir, "worker.yaml")
@@ -109,14 +111,6 @@ func newSite(t *testing.T) *site {
 	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
 	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
 	return s
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, listener.Close()) }()
-	return listener.Addr().String()
 }
 
 // do runs a command line with the site's configuration.
@@ -218,12 +212,12 @@ func (s *site) askWhileNobodyWorks(t *testing.T) {
 // TestEmbeddedServerSurvives is the single machine: the worker's own server keeps what was asked over a kill -9.
 func TestEmbeddedServerSurvives(t *testing.T) {
 	t.Parallel()
-	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
-	easypay := freeAddress(t)
+	s := &site{dir: t.TempDir(), admin: freeport.Address(t)}
+	easypay := freeport.Address(t)
 	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "")
 	s.config = filepath.Join(s.dir, "worker.yaml")
 	settings := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001}}\n",
-		freeAddress(t), s.admin, easypay)
+		freeport.Address(t), s.admin, easypay)
 	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
 	without := start(t, "worker", s.dir, "run", "-c", s.config)
 	without.done <- <-without.done
@@ -244,12 +238,12 @@ func TestEmbeddedServerSurvives(t *testing.T) {
 // TestSecondSignalEndsAtOnce stops a worker whose upstream hangs: the first signal lets it wait, the second one does not.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
-	easypay := freeAddress(t)
+	s := &site{dir: t.TempDir(), admin: freeport.Address(t)}
+	easypay := freeport.Address(t)
 	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "", "--faults", "easypay:hang")
 	s.config = filepath.Join(s.dir, "worker.yaml")
 	settings := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nshutdown: {grace: 5m}\nhttp: {attempt_timeout: 1m}\n"+
-		"consumer: {ack_wait: 3m}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001}}\n", freeAddress(t), s.admin, easypay)
+		"consumer: {ack_wait: 3m}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001}}\n", freeport.Address(t), s.admin, easypay)
 	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
 	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
 	worker := s.startWorker(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/app"
+	"discountquery.example/worker/internal/freeport"
 )
 
 func TestTracingIsOffUntilItIsAskedFor(t *testing.T) {
@@ -115,12 +116,12 @@ func TestAProcessTracesByItsEnvironment(t *testing.T) {
 		requests <- request{path: r.URL.Path, authorization: r.Header.Get("Authorization"), body: string(body)}
 	}))
 	t.Cleanup(collector.Close)
-	s := &site{dir: t.TempDir(), admin: freeAddress(t)}
-	easypay := freeAddress(t)
+	s := &site{dir: t.TempDir(), admin: freeport.Address(t)}
+	easypay := freeport.Address(t)
 	start(t, "worker", s.dir, "sandbox", "--easypay", easypay, "--unionpay", "", "--admin", "")
 	s.config = filepath.Join(s.dir, "worker.yaml")
 	settings := fmt.Sprintf("embedded: {listen: \"%s\"}\nadmin: {listen: \"%s\"}\nproviders: {easypay: {base_url: \"http://%s\", mall_id: T5102001}}\n",
-		freeAddress(t), s.admin, easypay)
+		freeport.Address(t), s.admin, easypay)
 	require.NoError(t, os.WriteFile(s.config, []byte(settings), 0o600))
 	require.Equal(t, exitOK, command(t, "", "keys", "new", "--dir", filepath.Join(s.dir, "keys")).code)
 	worker := startWith(t, []string{

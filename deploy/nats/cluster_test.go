@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"discountquery.example/worker/internal/app"
 	"discountquery.example/worker/internal/config"
+	"discountquery.example/worker/internal/freeport"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -68,24 +68,14 @@ func startNode(t *testing.T, address string, environment ...string) *node {
 	return n
 }
 
-// freeAddresses returns addresses that nobody listens on.
-func freeAddresses(t *testing.T, count int) []string {
-	t.Helper()
-	var all []string
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer listener.Close()
-		all = append(all, listener.Addr().String())
-	}
-	return all
-}
-
 // startCluster starts the three nodes of the files.
 func startCluster(t *testing.T) []*node {
 	t.Helper()
-	dir, addresses := t.TempDir(), freeAddresses(t, 6)
-	var routes []string
+	dir := t.TempDir()
+	var addresses, routes []string
+	for range 6 {
+		addresses = append(addresses, freeport.Address(t))
+	}
 	for i := range 3 {
 		routes = append(routes, fmt.Sprintf("NATS_ROUTE_%d=nats://%s", i+1, addresses[3+i]))
 	}
@@ -167,7 +157,7 @@ func TestRouteNeedsACertificate(t *testing.T) {
 		return func() bool { return strings.Contains(n.log.String(), text) }
 	}
 	require.Eventually(t, says(nodes[0], "metadata leader"), patience, 20*time.Millisecond)
-	free := freeAddresses(t, 2)
+	free := []string{freeport.Address(t), freeport.Address(t)}
 	stranger := startNode(t, free[0], append(slices.Clone(nodes[0].process.Env),
 		"NATS_SERVER_NAME=stranger", "NATS_CLUSTER_LISTEN="+free[1], "NATS_STORE_DIR="+t.TempDir(),
 		"NATS_CLUSTER_TLS_CERT="+os.Getenv("NATS_TLS_CERT"), "NATS_CLUSTER_TLS_KEY="+os.Getenv("NATS_TLS_KEY"))...)

@@ -68,6 +68,7 @@ func rooms() map[string]rule {
 		"publish":           {may: []string{"fault", "query", "card", "decide", "strict", "crashpoint", "mutant"}, never: []string{netHTTP}},
 		"broker":            {may: []string{"fault"}, never: []string{netHTTP}},
 		"broker/brokertest": {may: []string{"broker"}},
+		"freeport":          {never: []string{nats, netHTTP, zap, backoff}},
 		"sweeper":           {may: []string{"fault", "query", "decide"}, never: []string{netHTTP, backoff}},
 		"deadletter":        {may: []string{"fault", "query", "card", "publish", "broker", "strict"}, never: []string{netHTTP, backoff}},
 		"gauge":             {may: []string{"fault", "broker"}, never: []string{netHTTP, zap, backoff}},
@@ -97,7 +98,7 @@ func rooms() map[string]rule {
 
 // testRooms holds the rooms that exist for tests: no rule lets a room of the product import them.
 func testRooms() map[string]bool {
-	return map[string]bool{"broker/brokertest": true, "faults": true, "faults/proxy": true, "leak": true}
+	return map[string]bool{"broker/brokertest": true, "faults": true, "faults/proxy": true, "freeport": true, "leak": true}
 }
 
 // homes says which rooms alone may import a package of others; an empty list means tests only.
@@ -114,10 +115,10 @@ func homes() map[string][]string {
 		"go.opentelemetry.io/otel":            {"trace", "telemetry"},
 		backoff:                               {"upstream", "publish"},
 		"github.com/fsnotify/fsnotify":        {"keywatch"},
-		"github.com/stretchr/testify":         {"broker/brokertest"},
+		"github.com/stretchr/testify":         {"broker/brokertest", "freeport"},
 		"go.uber.org/goleak":                  {"broker/brokertest"},
 		"pgregory.net/rapid":                  {"broker/brokertest"},
-		"testing":                             {"broker/brokertest"},
+		"testing":                             {"broker/brokertest", "freeport"},
 		"net/http/httptest":                   {"broker/brokertest"},
 		"golang.org/x/sys":                    {"nodump"},
 		"github.com/stretchr/testify/assert":  nil,

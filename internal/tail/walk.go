@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -43,6 +42,8 @@ const (
 	silence = 10 * time.Second
 	// pause is the wait before the broker is asked again.
 	pause = 250 * time.Millisecond
+	// unavailable is the code of a broker that can't serve yet, as one that elects a leader.
+	unavailable = 503
 )
 
 // walk calls f with one message after the other from where the source stands, over as many consumers as it takes. It returns an error of f,
@@ -84,7 +85,7 @@ func (s *source) walk(ctx context.Context, f visit) error {
 func (r *Reader) away(reconnects uint64, err error) bool {
 	conn := r.JS.Conn()
 	refused, ok := errors.AsType[*jetstream.APIError](err)
-	starting := errors.Is(err, nats.ErrNoResponders) || ok && refused.Code == http.StatusServiceUnavailable
+	starting := errors.Is(err, nats.ErrNoResponders) || ok && refused.Code == unavailable
 	return starting || !conn.IsConnected() || conn.Stats().Reconnects != reconnects
 }
 
