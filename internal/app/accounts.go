@@ -153,6 +153,9 @@ func (c callers) Call(ctx context.Context, q *query.Query, details *card.Details
 	return c.clients[c.of(q)].Call(ctx, q, details)
 }
 
+// upIn returns how long it is until the upstream of a query's account can be worth asking, 0 if it is already.
+func (c callers) upIn(q *query.Query) time.Duration { return c.clients[c.of(q)].Breaker.UpIn() }
+
 // capacity returns how many more queries are worth taking up for a provider: whose account they are is not known before. While one of its
 // accounts is up, any number: those of an account that is down are put off. While none is, as many as there are accounts that try again.
 func (c callers) capacity(provider query.Provider) func() int {

@@ -25,7 +25,8 @@ func (a *App) newAsks(decoder *query.Decoder, handler *worker.Worker, publisher 
 	return ask.New(ask.Options{
 		Conn: a.broker.Conn, Subjects: a.subjects, Decoder: decoder, Asker: handler, Results: publisher, Providers: providers, Build: a.Build,
 		Slots: a.Config.Ask.Slots, Patience: a.Config.Ask.Timeout, MaxPatience: a.Config.Ask.MaxTimeout,
-		MaxBytes: int(a.Config.Streams.Queries.MaxMsgSize), InboxPrefix: a.Config.Ask.InboxPrefix, Delay: a.delay,
+		MaxBytes: int(a.Config.Streams.Queries.MaxMsgSize), InboxPrefix: a.Config.Ask.InboxPrefix,
+		Delay:     func(q *query.Query) time.Duration { return a.delay(q, callers) },
 		Keys:      a.publicKeys,
 		State:     func() ask.Replica { return a.replica(callers) },
 		OnServing: func() { a.health.Ready("requests") },
@@ -33,12 +34,13 @@ func (a *App) newAsks(decoder *query.Decoder, handler *worker.Worker, publisher 
 	})
 }
 
-// delay estimates how long a query would wait for the pace. One that takes an older answer may need no call at all.
-func (a *App) delay(q *query.Query) time.Duration {
+// delay estimates how long a query would wait for the pace, or for an upstream that is down. One that takes an older answer may need no call
+// at all.
+func (a *App) delay(q *query.Query, callers callers) time.Duration {
 	if q.MaxAge != nil {
 		return 0
 	}
-	return a.pace.delay(q)
+	return max(a.pace.delay(q), callers.upIn(q))
 }
 
 // serveAsks serves requests until ctx ends. Without them the queue works all the same, but the worker is not ready.

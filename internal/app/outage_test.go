@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"discountquery.example/worker/internal/client"
 	"discountquery.example/worker/internal/config"
 	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/upstream/sandbox"
@@ -72,6 +74,37 @@ func TestRefusedCredentialsStopAtOnce(t *testing.T) {
 	s.fail(t)
 	require.Equal(t, query.TypeCompleted, r.resultOf(t, key).Type)
 	require.Zero(t, r.count(t, r.topology.Names().Dead()))
+}
+
+// TestAskOfAnUpstreamThatIsDownIsRefusedAtOnce asks while an upstream is known to be down for longer than anybody waits. Nothing is stored, so
+// that the same query can be sent again, and the other provider answers.
+func TestAskOfAnUpstreamThatIsDownIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.Breaker.OpenFor = 20 * time.Minute
+	s.Ask.Timeout, s.Ask.MaxTimeout = patience, patience
+	s.fail(t, sandbox.Fault{Provider: sandbox.UnionPay, Kind: sandbox.KindMsgResponse})
+	r := s.run(t)
+	r.ready(t)
+	_, err := r.Publish(t.Context(), unionPay(t, "1", query.Interactive))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.breakerOpen(t) }, patience, 10*time.Millisecond)
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	refused, err := r.Direct(ctx, unionPay(t, "2", query.Interactive))
+	refusal, ok := errors.AsType[*client.Refusal](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "overloaded", refusal.Reason)
+	require.Greater(t, refusal.RetryAfter, patience)
+	require.LessOrEqual(t, refusal.RetryAfter, s.Breaker.OpenFor)
+	_, err = r.Lookup(ctx, refused.Key)
+	require.ErrorIs(t, err, client.ErrNoResult)
+
+	answered, err := r.Direct(ctx, easyPay("3", "008", query.Interactive))
+	require.NoError(t, err)
+	require.Equal(t, query.Completed, answered.Status)
+	require.Equal(t, 1, r.count(t, r.topology.Names().Results()))
 }
 
 // TestConfigCodeStopsAtOnce gets one answer with a code that the configuration knows to be about our account. KICC has not published such

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -174,6 +175,7 @@ func TestAPaceThatIsTooFarAwayIsToldAtOnce(t *testing.T) {
 		"a deadline beyond any":        {time.Hour, 2 * time.Hour, "3600"},
 		"too late in any case":         {time.Hour, -time.Second, ""},
 		"without a deadline: patience": {time.Hour, 0, "3600"},
+		"nobody knows for how long":    {math.MaxInt64, 5 * time.Minute, "3600"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

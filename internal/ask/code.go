@@ -22,7 +22,8 @@ const (
 	TooLarge Code = "too_large"
 	// NoResult (404) is a lookup of a query that has no result, or that is not the client's own.
 	NoResult Code = "no_result"
-	// Overloaded (503) is a query for which there is no slot, or that would wait for the pace beyond its deadline. It was not asked.
+	// Overloaded (503) is a query for which there is no slot, or that would wait beyond its deadline for the pace or for an upstream that is
+	// down. It was not asked.
 	Overloaded Code = "overloaded"
 	// Stopping (503) is a request that met a worker that stops. Another worker takes the next one.
 	Stopping Code = "stopping"
@@ -44,8 +45,11 @@ func Codes() []Code {
 // HeaderRetryAfter is the header of a refusal with the status 503: after how many seconds the request is worth sending again.
 const HeaderRetryAfter = "Discount-Retry-After"
 
-// leastRetryAfter is told where nothing better is known.
-const leastRetryAfter = time.Second
+// leastRetryAfter is told where nothing better is known, mostRetryAfter where the wait has no end that is known, as while the account is paused.
+const (
+	leastRetryAfter = time.Second
+	mostRetryAfter  = time.Hour
+)
 
 // status returns the code's number in a refusal, which means what it means in HTTP, or "" for what is no refusal.
 func (c Code) status() string {
@@ -70,7 +74,7 @@ func (c Code) status() string {
 func (c Code) header(after time.Duration) nats.Header {
 	header := nats.Header{}
 	if c.status() == "503" {
-		after = max(after, leastRetryAfter)
+		after = min(max(after, leastRetryAfter), mostRetryAfter)
 		header.Set(HeaderRetryAfter, strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
 	}
 	return header

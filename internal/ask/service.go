@@ -58,7 +58,7 @@ type Options struct {
 	MaxBytes int
 	// InboxPrefix is how every reply subject must begin, "_INBOX" by default: "_INBOX_shop.…" is one too.
 	InboxPrefix string
-	// Delay estimates how long q would wait for the pace now. A query that would wait beyond its deadline is refused at once. It may
+	// Delay estimates how long q would wait now before it is asked. A query that would wait beyond its deadline is refused at once. It may
 	// be nil.
 	Delay func(q *query.Query) time.Duration
 	// Keys returns the public keys to seal to, as a JWK Set. It must be quick. Without it there is no such endpoint.

@@ -194,6 +194,14 @@ func (a *account) block(until, tick time.Duration) {
 	})
 }
 
+// unblock lets calls be made again that the controls forbade before the tick given: somebody reset them. A block of this replica's own that the
+// others have not been told of yet ends later than that, and stays.
+func (a *account) unblock(told time.Duration) {
+	if a.blocked <= told+blockStep {
+		a.blocked, a.free = 0, 0
+	}
+}
+
 // earliest returns the first tick at which one more waiter can have its turn, if all goes well.
 func (a *account) earliest(class Class, client string, tick time.Duration) time.Duration {
 	if a.effective().Ceiling <= 0 {

@@ -68,8 +68,10 @@ const (
 	// guessed is not rested at, and is probed in guessing.
 	probing  = 30 * time.Second
 	guessing = 15 * time.Second
-	// longestStep bounds the time that counts as use between two leases: a rate that grew in one leap would be found wrong too late.
+	// longestStep bounds the time that counts as use between two leases, unless one call takes longer: a rate that grew in one leap would be
+	// found wrong too late. For the same reason it grows by largestStep at most where calls are seconds apart.
 	longestStep = time.Second / 4
+	largestStep = 2
 	// calming is how much of the length of a lease remains in the next one, crowding by how much it grows when replicas get into each
 	// other's way.
 	calming  = 0.98
@@ -228,7 +230,7 @@ func (s State) fits(t terms, start time.Time) int {
 // lease gives out the next slots, n at most.
 func (s State) lease(t terms, n int) (State, grant) {
 	start, late := s.start(t), s.early(t)+s.block() < 0
-	s = s.recover(t, n > s.fits(t, start))
+	s = s.recover(t, n >= s.fits(t, start))
 	g := grant{start: start, interval: interval(s.Rate), tolerance: t.tolerance(), n: min(n, s.fits(t, start))}
 	took := time.Duration(g.n) * g.interval
 	s.Next, s.Leased = g.start.Add(took), s.Leased+int64(took)
@@ -268,17 +270,18 @@ func (s State) worthIts(t terms) int {
 	return int(min(gapShare*gap, maxAhead/2) / interval(s.Rate))
 }
 
-// recover lets the rate grow with the time in which it was used up: slots were leased one behind the other, and more were wanted. An account
-// that is idle, or has enough, learns nothing.
+// recover lets the rate grow with the time in which it was used up: slots were leased one behind the other, and all that there were. Whether
+// more are wanted can't be seen where calls are seconds apart: who would have to wait for the next one hears that it is too far away, and does
+// not wait. An account that is idle, or has enough, learns nothing.
 func (s State) recover(t terms, short bool) State {
 	busy := !s.Seen.IsZero() && !s.Next.Before(t.now.Add(s.lead(t.Settings)-s.block()/2))
 	if used := t.now.Sub(s.Seen); busy && short && used > 0 {
-		s.Busy += int64(min(used, longestStep))
+		s.Busy += int64(min(used, max(longestStep, interval(s.Rate))))
+		s.Rate = min(s.grown(), s.Rate*largestStep)
 	}
 	if t.now.After(s.Seen) && (short || !busy) {
 		s.Seen = t.now
 	}
-	s.Rate = s.grown()
 	if s.Rate >= t.Ceiling {
 		s.Rate, s.Low, s.Busy, s.Knee, s.Guessed = t.Ceiling, t.Ceiling, 0, 0, false
 	}

@@ -157,6 +157,32 @@ func TestRateComesBackToTheKneeAndProbesGently(t *testing.T) {
 	require.Zero(t, s.Knee)
 }
 
+// TestRateAtMostDoublesFromCallToCall has calls that are so far apart that the time between two of them would make the rate leap.
+func TestRateAtMostDoublesFromCallToCall(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]State{
+		"slow start":      {Rate: 0.1, Low: 0.1},
+		"a probe":         {Rate: 0.01, Low: 0.01, Knee: 0.01, Busy: int64(returning + resting)},
+		"quick probe":     {Rate: 0.01, Low: 0.01, Knee: 0.01, Busy: int64(returning), Guessed: true},
+		"a call a second": {Rate: 1, Low: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := Settings{Ceiling: 1000}
+			s.Seen = epoch
+			for range 5 {
+				before := s
+				now := s.Seen.Add(interval(s.Rate))
+				s.Next = now.Add(100 * time.Millisecond)
+				s = s.recover(terms{Settings: settings, now: now}, true)
+				require.LessOrEqual(t, s.Rate, 2*before.Rate)
+				require.Equal(t, int64(interval(before.Rate)), s.Busy-before.Busy, "all of the time counts that a call takes")
+			}
+			require.Greater(t, s.Rate, 0.1)
+		})
+	}
+}
+
 func TestManyRefusalsLowerTheRateToWhatIsTaken(t *testing.T) {
 	t.Parallel()
 	s := State{Rate: 100, Low: 100, Seen: epoch}

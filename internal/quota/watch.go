@@ -51,6 +51,9 @@ func (f *Fleet) control(a *account, e Entry) {
 	change := Change{Account: a.name, Why: Controlled, Control: control}
 	f.change(a, func(tick time.Duration) {
 		change.From = a.told()
+		if !a.control.BlockedUntil.IsZero() && control.BlockedUntil.IsZero() {
+			a.unblock(f.blockedUntil(a.control, tick))
+		}
 		a.apply(control, err != nil, f.blockedUntil(control, tick), tick)
 		change.To = a.told()
 	})
