@@ -104,8 +104,9 @@ func (c *Cache) Call(ctx context.Context, q *query.Query, details *card.Details)
 		if err := f.wait(ctx); err != nil {
 			return query.Answer{}, nil, err
 		}
-		// An answer that came after the question is as good as one of its own. An older one is remembered by now, and may still fit.
-		if f.answer != nil && !f.answer.AsOf.Before(came) {
+		// An answer that came after the question is as good as one of its own. An older one is remembered by now, and may still fit. What was
+		// found is an older one, even if the clock of the worker that asked for it was ahead.
+		if f.asked && !f.answer.AsOf.Before(came) {
 			return shared(*f.answer), nil, nil
 		}
 		if f.failure != nil {
@@ -137,7 +138,7 @@ func (c *Cache) ask(
 	answer, attempts, err := c.Caller.Call(ctx, q, details)
 	switch {
 	case err == nil && keepable(answer.Outcome):
-		f.answer = &answer
+		f.answer, f.asked = &answer, true
 	case err != nil && ctx.Err() == nil && ofUpstream(fault.KindOf(err)):
 		f.failure = err
 	}
@@ -213,10 +214,14 @@ func (c *Cache) trouble(what string, err error) {
 	}
 }
 
-// fits tells whether an answer is young enough.
+// fits tells whether an answer is young enough. How old one from the future is nobody knows, so that who wants none but new ones does not
+// get it.
 func (c *Cache) fits(answer query.Answer, maxAge time.Duration) bool {
 	age := time.Since(answer.AsOf)
-	return age >= -maxSkew && age <= min(maxAge, c.Keep)
+	if age < 0 {
+		return age >= -maxSkew && maxAge > 0
+	}
+	return age <= min(maxAge, c.Keep)
 }
 
 // keepable tells whether others may have an answer. One that was declined may have been declined for a part of the question that is not

@@ -16,6 +16,8 @@ type flight struct {
 	// answer is what all may have, failure what all have to put up with. Without either, somebody else has to lead.
 	answer  *query.Answer
 	failure error
+	// asked tells that the answer is the upstream's to this very call, and not one that was found.
+	asked bool
 }
 
 // enter returns an answer of this process that fits, or else the flight for the question and whether the caller leads it.

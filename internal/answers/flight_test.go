@@ -320,6 +320,36 @@ func TestFollowersJudgeTheAge(t *testing.T) {
 	})
 }
 
+// What the leader finds in the bucket is no answer of its own, whatever time another worker's clock has put on it: who wants none but new ones asks.
+func TestFollowersAreNotDeceivedByAClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		before := setup(t, s)
+		before.call = func(context.Context, int, *query.Query) (query.Answer, error) {
+			got := answer(1)
+			got.AsOf = got.AsOf.Add(4 * time.Second)
+			return got, nil
+		}
+		before.ask(t.Context(), within("before", time.Minute)).fresh(t, 1)
+		time.Sleep(time.Second)
+		s.before = func(context.Context, string) error {
+			time.Sleep(timeout / 2)
+			return nil
+		}
+		b := setup(t, s)
+		b.call = func(ctx context.Context, n int, _ *query.Query) (query.Answer, error) {
+			return pause(ctx, callTime, answer(n+100))
+		}
+		leader := b.start(t.Context(), within("leader", time.Minute))
+		strict, content := b.start(t.Context(), within("strict", 0)), b.start(t.Context(), within("content", time.Minute))
+		(<-leader).shared(t, 1)
+		(<-content).shared(t, 1)
+		(<-strict).fresh(t, 101)
+		require.Equal(t, []string{"strict"}, b.asked())
+	})
+}
+
 // Those who follow do not wait until the other workers can have the answer too.
 func TestFollowersDoNotWaitForTheBucket(t *testing.T) {
 	t.Parallel()

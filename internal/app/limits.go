@@ -11,12 +11,25 @@ import (
 
 // newConcurrency returns the places for an account's calls, or nil if their number has no limit.
 func (a *App) newConcurrency(one account) *upstream.Concurrency {
-	bounds := one.concurrency
+	bounds := callBounds(one.concurrency, one.connections)
 	if bounds.Max == 0 {
 		return nil
 	}
 	policy := upstream.ConcurrencyPolicy{Floor: bounds.Min, Ceiling: bounds.Max, BulkShare: a.Config.Lanes.Bulk.Share}
 	return upstream.NewConcurrency(policy, a.tellLimit(one.Account, bounds))
+}
+
+// callBounds returns how many calls there may be under way on so many connections; 0 means as many as there are calls. A call without a connection
+// of its own would wait for one with its permit in hand, and use it later than the pace meant.
+func callBounds(bounds config.Concurrency, connections int) config.Concurrency {
+	switch {
+	case connections == 0:
+		return bounds
+	case bounds.Max == 0:
+		return config.Concurrency{Min: connections, Max: connections}
+	default:
+		return config.Concurrency{Min: min(bounds.Min, connections), Max: min(bounds.Max, connections)}
+	}
 }
 
 // noteworthy is the part by which a limit must have changed since it was last told, to be told to everybody.

@@ -16,13 +16,17 @@ import (
 const drainLimit = 16 << 10
 
 // read reads a response whole, within the limit. A coded body is refused: nobody asked for one, signatures are over the coded bytes,
-// and a small one can unpack to gigabytes.
+// and a small one can unpack to gigabytes. Of a response with another status than 200 the status and the headers say what matters: they are kept
+// if its body can't be used, and the body is empty then.
 func (c *Client) read(reply *http.Response) (Response, error) {
 	defer func() {
 		_, _ = io.CopyN(io.Discard, reply.Body, drainLimit)
 		_ = reply.Body.Close()
 	}()
 	broken := func(code fault.Code, cause error) (Response, error) {
+		if reply.StatusCode != http.StatusOK {
+			return Response{Status: reply.StatusCode, Header: reply.Header, At: time.Now()}, nil
+		}
 		err := fault.Because(string(c.Name), fault.Unavailable, code, cause)
 		err.Status, err.Sent = reply.StatusCode, true
 		return Response{}, err

@@ -50,6 +50,8 @@ type Breaker struct {
 	refused bool
 	// until is when an open breaker lets a call through, in nanoseconds of Unix time.
 	until atomic.Int64
+	// trying is how many callers try a half-open breaker or are about to: those that WaitUp let through, and calls that were allowed.
+	trying atomic.Int32
 }
 
 // NewBreaker returns a closed breaker. onChange is told each change of state and must return at once; it may be nil.
@@ -105,12 +107,16 @@ func stateOf(state gobreaker.State) BreakerState {
 // State returns the breaker's state.
 func (b *Breaker) State() BreakerState { return stateOf(b.steps.State()) }
 
-// Capacity returns how many more queries are worth taking up now: none while the upstream is down, one to try with, or any number.
+// Capacity returns how many more queries are worth taking up now: none while the upstream is down or is being tried, one to try with, or any
+// number.
 func (b *Breaker) Capacity() int {
 	switch b.State() {
 	case BreakerOpen:
 		return 0
 	case BreakerHalfOpen:
+		if b.trying.Load() > 0 {
+			return 0
+		}
 		return 1
 	case BreakerClosed:
 		return math.MaxInt
@@ -129,34 +135,54 @@ func (b *Breaker) UpIn() time.Duration {
 
 // Allow returns what to tell the outcome of a call to, or a BreakerOpen fault if no call may be made now.
 func (b *Breaker) Allow() (done func(err error), err error) {
-	done, err = b.steps.Allow()
+	tell, err := b.steps.Allow()
 	if err != nil {
 		return nil, fault.Because("breaker", fault.Unavailable, fault.BreakerOpen, err)
 	}
-	return done, nil
+	if b.State() != BreakerHalfOpen {
+		return tell, nil
+	}
+	b.trying.Add(1)
+	return func(err error) {
+		tell(err) // First, so that nobody takes a permit for a place that is not free yet.
+		b.trying.Add(-1)
+	}, nil
 }
 
 // WaitUp returns when a call may be worth a permit, and fails only when ctx ends. A query that waits here costs no attempt.
 //
-// Of those that wait while a single call tries the upstream again, each looks anew after a while.
-func (b *Breaker) WaitUp(ctx context.Context) error {
+// While the upstream is down, one caller at a time gets through to try it again: until it was allowed a call or refused one, and has called
+// leave. The others would only take permits that they could not use; each looks anew after a while.
+func (b *Breaker) WaitUp(ctx context.Context) (leave func(), err error) {
 	if b.State() == BreakerClosed {
-		return nil
+		return func() {}, nil
 	}
 	ticker := time.NewTicker(breakerPoll)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			if b.Capacity() > 0 {
-				return nil
+			if leave, ok := b.pass(); ok {
+				return leave, nil
 			}
 		case <-ctx.Done():
 			kind := fault.Interrupted
 			if ctx.Err() == context.DeadlineExceeded {
 				kind = fault.Expired
 			}
-			return fault.Because("wait for upstream", kind, fault.BreakerOpen, ctx.Err())
+			return nil, fault.Because("wait for upstream", kind, fault.BreakerOpen, ctx.Err())
 		}
 	}
+}
+
+// pass lets a caller through to its permit if it can be worth one now.
+func (b *Breaker) pass() (leave func(), ok bool) {
+	switch b.State() {
+	case BreakerClosed:
+		return func() {}, true
+	case BreakerHalfOpen:
+		return func() { b.trying.Add(-1) }, b.trying.CompareAndSwap(0, 1)
+	case BreakerOpen:
+	}
+	return nil, false
 }

@@ -112,8 +112,8 @@ type conversation struct {
 	place place
 }
 
-// errNotAsked tells a breaker that a call it allowed was not made after all.
-var errNotAsked = fault.New("breaker", fault.Interrupted, fault.Stopped)
+// errSilent tells a breaker and a place that a call says nothing about the upstream: it was not made after all, or cut short by us.
+var errSilent = fault.New("breaker", fault.Interrupted, fault.Stopped)
 
 // try makes one attempt: admitted to a place at the fleet's pace, prepared, sent, read.
 func (t *conversation) try(ctx context.Context) error {
@@ -126,7 +126,7 @@ func (t *conversation) try(ctx context.Context) error {
 	if len(t.attempts) == 0 {
 		t.client.Budget.Earn()
 	}
-	var outcome error = errNotAsked
+	var outcome error = errSilent
 	defer func() { done(outcome) }()
 	crashpoint.Here(crashpoint.AfterPermit)
 	began := time.Now()
@@ -137,10 +137,10 @@ func (t *conversation) try(ctx context.Context) error {
 	}
 	t.place.call()
 	answer, failure := t.call(ctx, exchange)
-	t.place.answered(failure)
-	outcome = failure
-	t.heed(began, failure)
 	took := time.Since(began)
+	outcome = t.client.judge(ctx, took, failure)
+	t.place.answered(outcome)
+	t.heed(began, failure)
 	if t.client.OnAttempt != nil {
 		t.client.OnAttempt(ctx, t.client.Name, took, failure)
 	}
@@ -176,6 +176,16 @@ func (t *conversation) call(ctx context.Context, exchange Exchange) (answer quer
 func (t *conversation) next() trace.Attempt {
 	q := t.question.Query
 	return trace.Attempt{Provider: string(q.Provider), Lane: string(q.Way()), Account: t.client.Account, Number: len(t.attempts) + 1}
+}
+
+// judge returns what the end of an attempt says about the upstream. One that the query's own deadline cut short says nothing: there may have been
+// too little time for an answer. But an upstream that hangs must be found out by those who never have an attempt's whole time, so half of
+// it is enough to have failed.
+func (c *Client) judge(ctx context.Context, took time.Duration, failure error) error {
+	if ctx.Err() != nil && fault.CodeOf(failure) == fault.Timeout && took < c.AttemptTimeout/2 {
+		return errSilent
+	}
+	return failure
 }
 
 // heed tells the fleet that the upstream asks for fewer calls.
@@ -219,18 +229,27 @@ func (c *Client) await(ctx context.Context, q *query.Query, up, stay bool, p *pl
 		return nil, err
 	}
 	for {
-		if up {
-			if err := c.Breaker.WaitUp(ctx); err != nil {
-				return nil, err
-			}
-		}
-		if err := c.Pacer.Wait(ctx, q); err != nil {
-			return nil, err
-		}
-		if done, err = c.Breaker.Allow(); err == nil || !stay {
+		done, paid, err := c.pay(ctx, q, up)
+		if err == nil || !paid || !stay {
 			return done, err
 		}
 	}
+}
+
+// pay waits until the upstream is up, if it is to, and takes a permit. paid tells that it was taken, whether the breaker allowed the call or not.
+func (c *Client) pay(ctx context.Context, q *query.Query, up bool) (done func(error), paid bool, err error) {
+	if up {
+		leave, err := c.Breaker.WaitUp(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		defer leave()
+	}
+	if err := c.Pacer.Wait(ctx, q); err != nil {
+		return nil, false, err
+	}
+	done, err = c.Breaker.Allow()
+	return done, true, err
 }
 
 // policy returns the delays of one call. It is made anew for each, because it has a state.

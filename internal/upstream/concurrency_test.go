@@ -291,7 +291,7 @@ func TestWhatAnOutcomeSays(t *testing.T) {
 		"credentials":        {of(fault.Unauthorized, fault.GatewayRefused, 401), silent},
 		"stopped":            {of(fault.Interrupted, fault.Stopped, 0), silent},
 		"something else":     {errors.New("else"), silent},
-		"a deadline of ours": {context.DeadlineExceeded, silent},
+		"a deadline of ours": {errSilent, silent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -29,10 +29,12 @@ type Provider interface {
 // Exchange is one attempt: the request to send and the reader of its response.
 type Exchange struct {
 	// Request is complete but for its context. It must be a POST, because net/http repeats other requests by itself on a connection that
-	// broke, and each call on the wire counts. Its body must be a *bytes.Reader, so that its length is known.
+	// broke, and each call on the wire counts. Its ContentLength must be the length of its body, which would else be sent in chunks:
+	// http.NewRequestWithContext sets it for a *bytes.Reader.
 	Request *http.Request
 	// Read turns the response to this very request into an answer or a *fault.Error. It checks that the response belongs to
-	// the request. It gets every response that is not a redirect and whose body kept to the limit, whatever its status.
+	// the request. It gets every response that is not a redirect and whose body could be read within the limit, and those with another
+	// status than 200 in any case: without their body if that could not be read.
 	Read func(Response) (query.Answer, error)
 }
 

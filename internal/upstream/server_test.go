@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/fault"
+	"discountquery.example/worker/internal/query"
 )
 
 // patience bounds waits for what happens at once unless something is stuck.
@@ -248,4 +250,64 @@ func TestStatusesReachTheProvider(t *testing.T) {
 	require.Equal(t, 9*time.Second, failure.After)
 	require.Len(t, attempts, 1, "who is throttled does not ask again at once")
 	require.Equal(t, 429, attempts[0].Status)
+}
+
+// What a status says is not lost with its body: nobody else tells the pace and the breaker.
+func TestStatusWithoutAUsableBodyReachesTheProvider(t *testing.T) {
+	t.Parallel()
+	breaks := func(w http.ResponseWriter, status int) {
+		w.Header().Set("Content-Length", "60000")
+		w.WriteHeader(status)
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	coded := func(w http.ResponseWriter, status int) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, canary)
+	}
+	large := func(w http.ResponseWriter, status int) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, strings.Repeat(canary, 1000))
+	}
+	for name, answers := range map[string]func(http.ResponseWriter, int){"coded": coded, "broken off": breaks, "too large": large} {
+		for status, kind := range map[int]fault.Kind{
+			429: fault.Throttled, 503: fault.Throttled, 401: fault.Unauthorized, 403: fault.Unauthorized, 500: fault.Unavailable,
+		} {
+			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
+				t.Parallel()
+				b := setupServed(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					w.Header().Set("Retry-After", "7")
+					answers(w, status)
+				}))
+				b.MaxResponse = 4096
+				b.throttled = func(_ time.Time, retryAfter time.Duration) { require.Equal(t, 7*time.Second, retryAfter) }
+				whole := b.read
+				b.read = func(r Response) (query.Answer, error) {
+					require.Empty(t, r.Body, "nothing is read of half a body")
+					require.False(t, r.At.IsZero())
+					return whole(r)
+				}
+				_, attempts, err := b.ask(t.Context())
+				failure := fault.From("", err)
+				require.Equal(t, kind, failure.Kind)
+				require.Equal(t, 7*time.Second, failure.After)
+				require.True(t, failure.Sent)
+				require.Equal(t, status, attempts[0].Status)
+				require.Equal(t, kind == fault.Throttled, slices.Contains(b.events, "throttled 1"))
+			})
+		}
+	}
+}
+
+// A redirect stays one, whatever its body is.
+func TestRedirectWithoutAUsableBody(t *testing.T) {
+	t.Parallel()
+	b := setupServed(t, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(http.StatusFound)
+	}))
+	_, _, err := b.ask(t.Context())
+	require.Equal(t, http.StatusFound, requireFault(t, err, fault.Unavailable, fault.Redirect).Status)
 }

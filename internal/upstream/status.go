@@ -37,9 +37,17 @@ func StatusFault(op string, r Response) error {
 	}
 	err := fault.New(op, kind, code)
 	err.Status = r.Status
-	err.After = RetryAfter(r.Header.Get("Retry-After"), r.At)
+	err.After = RetryAfter(r.Header.Get("Retry-After"), saidAt(r))
 	err.Sent = true
 	return err
+}
+
+// saidAt returns when the response was made, by the clock that its other dates are of. A response need not be dated: then it is our clock.
+func saidAt(r Response) time.Time {
+	if date, err := http.ParseTime(r.Header.Get("Date")); err == nil {
+		return date
+	}
+	return r.At
 }
 
 // RetryAfter reads a Retry-After header in either form (RFC 9110, section 10.2.3: seconds or a date) and clamps it to between half

@@ -75,6 +75,39 @@ func TestStatusFaultWithRetryAfter(t *testing.T) {
 	}
 }
 
+// A date is the upstream's word by the upstream's clock, and so is the time of its response.
+func TestRetryAfterIsMeasuredByTheClockOfWhoSaysIt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		// ahead is how far the upstream's clock is ahead of ours.
+		ahead time.Duration
+		dated bool
+		want  time.Duration
+	}{
+		"the same clock":    {0, true, 4 * time.Second},
+		"ours is ahead":     {-5 * time.Second, true, 4 * time.Second},
+		"ours is behind":    {5 * time.Second, true, 4 * time.Second},
+		"not dated":         {0, false, 4 * time.Second},
+		"not dated, ahead":  {-5 * time.Second, false, minRetryAfter},
+		"not dated, behind": {5 * time.Second, false, 9 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours := time.Date(2026, 3, 2, 9, 15, 0, 0, time.UTC)
+			theirs := ours.Add(test.ahead)
+			header := http.Header{}
+			header.Set("Retry-After", theirs.Add(4*time.Second).Format(http.TimeFormat))
+			header.Set("Date", "yesterday")
+			if test.dated {
+				header.Set("Date", theirs.Format(http.TimeFormat))
+			}
+			require.Equal(t, test.want, fault.From("", StatusFault("ask", Response{Status: 429, Header: header, At: ours})).After)
+			header.Set("Retry-After", "7")
+			require.Equal(t, 7*time.Second, fault.From("", StatusFault("ask", Response{Status: 429, Header: header, At: ours})).After)
+		})
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 2, 9, 15, 0, 0, time.UTC)

@@ -15,8 +15,10 @@ const (
 	couponSize = 180
 	// maxGuess bounds what a long response of something else can claim by that.
 	maxGuess = 64
-	// maxCoupons is far more than card companies have, and no more than one result event can carry.
+	// maxCoupons bounds the list of a response.
 	maxCoupons = 1000
+	// maxOffers bounds those of an answer: far more than card companies have, and no more than one result event can carry.
+	maxOffers = 250
 )
 
 // errUnreadable is every way in which a response is not the JSON the interface promises. What is wrong with it stays unsaid,

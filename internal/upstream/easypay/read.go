@@ -89,6 +89,9 @@ func (p *Provider) readOffers(answer query.Answer, m *message, a asked) (query.A
 		answer.Outcome = query.OutcomeEmpty
 		return answer, nil
 	}
+	if len(coupons) > maxOffers {
+		return query.Answer{}, responseFault(fault.Unavailable, fault.TooLarge)
+	}
 	slices.SortStableFunc(coupons, compareJudged)
 	answer.Outcome = query.OutcomeOK
 	answer.Offers = p.offers(coupons, a)

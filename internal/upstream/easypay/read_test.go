@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/text/encoding/korean"
 
+	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 	"discountquery.example/worker/internal/upstream"
@@ -141,15 +142,57 @@ func TestLongLists(t *testing.T) {
 	list := func(coupons int) string {
 		items := make([]string, coupons)
 		for i := range items {
-			items[i] = fmt.Sprintf(`{"couponGid":"CP%d","couponJoinCd":"026"}`, i)
+			items[i] = fmt.Sprintf(`{"couponGid":"CP%d","couponJoinCd":"%03d"}`, i, i%4)
 		}
 		return `{"resCd":"0000","couponList":[` + strings.Join(items, ",") + `]}`
 	}
-	got, err := answer(t, setup(t), ask(51004), list(maxCoupons))
+	got, err := answer(t, setup(t), ask(51004), list(maxOffers))
 	require.NoError(t, err)
-	require.Len(t, got.Offers, maxCoupons)
-	_, err = answer(t, setup(t), ask(51004), list(maxCoupons+1))
+	require.Len(t, got.Offers, maxOffers)
+	_, err = answer(t, setup(t), ask(51004), list(maxOffers+1))
+	require.Equal(t, fault.TooLarge, faultOf(t, err).Code)
+
+	got, err = answer(t, setup(t, legacy), ask(51004, cardCd("001")), list(maxCoupons))
+	require.NoError(t, err)
+	require.Len(t, got.Offers, maxCoupons/4, "the others are left out before they are counted")
+	_, err = answer(t, setup(t, legacy), ask(51004, cardCd("001")), list(maxCoupons+1))
 	require.Equal(t, fault.BadResponse, faultOf(t, err).Code)
+}
+
+// TestTheLargestAnswerFitsIntoAResult fills every member of every coupon, and every member of the result around them.
+func TestTheLargestAnswerFitsIntoAResult(t *testing.T) {
+	t.Parallel()
+	name := strings.Repeat("\\\"", 250) // Each takes two bytes in JSON.
+	items := make([]string, maxOffers)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"couponGid":"%s%03d","couponJoinCd":"ABCDEFGH","couponJoinNm":"%s","discountType":"01","couponRate":"0.1234567890123456",`+
+			`"calcAuthLimitRate":"99.1234567890123456","standardAmount":999999999999,"maxDiscountAmount":999999999999999,"couponAmount":999999999999999}`,
+			strings.Repeat("\\\"", 61), i, name)
+	}
+	answer, err := answer(t, setup(t), ask(1_000_000_000_000), `{"resCd":"0000","resMsg":"`+name+`","couponList":[`+strings.Join(items, ",")+`]}`)
+	require.NoError(t, err)
+	require.Len(t, answer.Offers, maxOffers)
+	require.NotNil(t, answer.Best())
+	long := strings.Repeat(`"`, 256)
+	now, age, largest := time.Now(), time.Hour, int64(1_000_000_000_000)
+	q := query.Query{
+		Client: strings.Repeat("c", 64), Source: long, ID: long, Provider: query.EasyPay, Lane: query.Interactive, Time: now, Expires: now, MaxAge: &age,
+		Correlation: long, TraceParent: long, TraceState: long + long,
+		EasyPay: &query.EasyPayQuestion{MallID: "T5102001", CardBin: "12345678", Amount: &largest},
+	}
+	attempts := make([]query.Attempt, 50)
+	for i := range attempts {
+		attempts[i] = query.Attempt{At: now, Milliseconds: 1 << 40, WaitedMS: 1 << 40, Kind: "unauthorized", Code: fault.ForbiddenCardData, Upstream: long[:16], Status: 503}
+	}
+	event, err := query.NewEvent(&q, query.TypeCompleted, "result.0", now, query.CompletedData{
+		Query: q.Asked(), Outcome: answer.Outcome, Offers: answer.Offers, Best: answer.Best(), Upstream: answer.Upstream, AsOf: now,
+		Timing: query.Timing{Received: now, Finished: now, TotalMS: 1 << 40, CallMS: 1 << 40}, Attempts: attempts,
+		Replay: &query.ReplayRef{Revision: 99, Batch: long, Actor: long},
+	}).Encode()
+	require.NoError(t, err)
+	const headers = 1 << 10 // What is sent beside the event counts too.
+	t.Logf("%d bytes, %d a coupon", len(event), len(event)/maxOffers)
+	require.LessOrEqual(t, int32(len(event)+headers), broker.DefaultTopology().Results.MaxMsgSize)
 }
 
 func TestResponseCodes(t *testing.T) {
