@@ -73,7 +73,7 @@ type askUnionPayCommand struct {
 	Card      string `required:"" help:"Card number. Use test numbers only: a command line is not a safe place."`
 	UserToken string `required:"" help:"The cardholder's user token at UnionPay."`
 	Mobile    string `help:"The cardholder's mobile number."`
-	PublicKey string `placeholder:"FILE" help:"The worker's public key (JWK); by default the newest in cards.keys_dir."`
+	PublicKey string `placeholder:"FILE" help:"The worker's public key (JWK); by default the one in cards.keys_dir that seals now."`
 }
 
 // Help returns the example of the command.

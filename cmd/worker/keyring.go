@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -44,6 +45,7 @@ type lsKeysCommand struct {
 // Help returns the example of the command.
 func (lsKeysCommand) Help() string {
 	return `Every key opens what was sealed to it. The active one seals, or takes fingerprints; a later one takes over at its time.
+THUMBPRINT is that of the public half (RFC 7638, SHA-256): what publishers give to worker seal --thumbprint.
 
 Example:
   worker keys ls -c worker.yaml`
@@ -60,13 +62,13 @@ func (c *lsKeysCommand) Run(t *terminal) error {
 	}
 	now := time.Now()
 	table := newColumns(t.stdout)
-	table.row("KID", "FOR", "STATE", "CREATED", "AGE", "FILE")
+	table.row("KID", "FOR", "STATE", "CREATED", "AGE", "THUMBPRINT", "FILE")
 	for _, key := range ring.Keys() {
 		created, age := "unknown", "unknown"
 		if !key.Created.IsZero() {
 			created, age = key.Created.Format(time.DateTime), days(now.Sub(key.Created))
 		}
-		table.row(key.ID, keyUse(key), keyState(key, now), created, age, key.File)
+		table.row(key.ID, keyUse(key), keyState(key, now), created, age, cmp.Or(key.Thumbprint, "-"), key.File)
 	}
 	return table.flush()
 }
@@ -165,7 +167,7 @@ func fetchKeys(t *terminal, f configFlag) ([]byte, error) {
 type rotateKeysCommand struct {
 	keysFlag
 
-	ActiveIn    time.Duration `default:"10m" placeholder:"DURATION" help:"When the new key takes over; until then every worker must have its file."`
+	ActiveIn    time.Duration `default:"10m" placeholder:"DURATION" help:"When the new key takes over (10m); until then every worker must have its file."`
 	Fingerprint bool          `help:"Make a new fingerprint key instead. Events before and after it can't be joined by card any more."`
 	JSON        bool          `help:"Print JSON."`
 }

@@ -231,6 +231,8 @@ func TestKeysAtTheTerminal(t *testing.T) {
 	var listed []card.KeyInfo
 	require.NoError(t, json.Unmarshal([]byte(command(t, "", "keys", "ls", "--dir", dir, "--json").stdout), &listed))
 	require.Len(t, listed, 3)
+	require.True(t, card.IsThumbprint(listed[0].Thumbprint))
+	require.Contains(t, command(t, "", "keys", "ls", "--dir", dir).stdout, listed[0].Thumbprint)
 	require.InDelta(t, 10*time.Minute, time.Until(listed[1].From), float64(2*time.Minute))
 	require.Contains(t, command(t, "", "keys", "ls", "--dir", dir).stdout, "active from ")
 
@@ -263,7 +265,21 @@ func TestSealWithTheKeyOfTheWorkers(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
 	v.startWorker(t)
-	sealed := command(t, `{"userToken":"demo","cardNo":"6200000000000005"}`, "seal", "--from-nats", "-c", v.config, "--source", "urn:shop", "--id", "1")
+	seal := func(more ...string) outcome {
+		all := append([]string{"seal", "--source", "urn:shop", "--id", "1", "-c", v.config}, more...)
+		return command(t, `{"userToken":"demo","cardNo":"6200000000000005"}`, all...)
+	}
+	ring, err := card.LoadRing(v.keys)
+	require.NoError(t, err)
+	another := strings.Repeat("A", 43) // The thumbprint of no key that anybody has.
+	refused := seal("--from-nats", "--thumbprint", another)
+	require.Equal(t, exitNo, refused.code, refused.stderr)
+	require.Empty(t, refused.stdout)
+	require.Contains(t, refused.stderr, "none of the keys has a pinned thumbprint")
+	require.Equal(t, exitUsage, seal("--from-nats", "--thumbprint", "abc").code)
+	require.Equal(t, exitUsage, seal("--public-key", "x", "--thumbprint", another).code)
+	require.Equal(t, exitOK, seal("--from-nats").code, "without a pin it is as it was")
+	sealed := seal("--from-nats", "--thumbprint", another, "--thumbprint", ring.Keys()[0].Thumbprint)
 	require.Equal(t, exitOK, sealed.code, sealed.stderr)
 	body, err := json.Marshal(map[string]any{
 		"specversion": "1.0", "id": "1", "source": "urn:shop", "type": query.TypeRequested, "data": map[string]any{"data": strings.TrimSpace(sealed.stdout)},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"discountquery.example/worker/internal/card"
@@ -50,10 +52,11 @@ func (c *newKeysCommand) Run(t *terminal) error {
 type sealCommand struct {
 	configFlag
 
-	PublicKey string `xor:"key" required:"" placeholder:"FILE" help:"The worker's public key (JWK)."`
-	FromNATS  bool   `name:"from-nats" xor:"key" required:"" help:"Get the key to use now from the workers, over NATS."`
-	Source    string `required:"" help:"CloudEvents source of the query that will carry it."`
-	ID        string `required:"" help:"CloudEvents id of the query that will carry it."`
+	PublicKey  string   `xor:"key" placeholder:"FILE" help:"The worker's public key (JWK)."`
+	FromNATS   bool     `name:"from-nats" xor:"key" help:"Get the key to use now from the workers, over NATS."`
+	Thumbprint []string `placeholder:"SHA256" help:"With --from-nats: seal to a key with this thumbprint only, as worker keys ls prints it."`
+	Source     string   `required:"" help:"CloudEvents source of the query that will carry it."`
+	ID         string   `required:"" help:"CloudEvents id of the query that will carry it."`
 }
 
 // Help returns the example of the command.
@@ -61,21 +64,42 @@ func (sealCommand) Help() string {
 	return `Reads {"userToken": ..., "cardNo": ..., "mobile": ...} from standard input and prints the sealed text (a compact
 JWE), which is the "data" member of a query for unionpay. It is bound to that query's id and source.
 
+With --from-nats and no --thumbprint, whoever replies on discount.keys is trusted: the workers, and anybody who has their NATS key or
+administers the broker. Give --thumbprint once for each key that may be in use; no other key is sealed to.
+
 Example:
   worker seal --public-key keys/20260102-030405-0a1b2c3d.public.jwk --source urn:shop:checkout --id order-42 < card.json
-  worker seal --from-nats -c shop.yaml --source urn:shop:checkout --id order-42 < card.json`
+  worker seal --from-nats -c shop.yaml --source urn:shop:checkout --id order-42 < card.json
+  worker seal --from-nats --thumbprint NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs -c shop.yaml --source urn:shop --id 1 < card.json`
+}
+
+// Validate requires that a key is named. It runs when the command line was read.
+func (c *sealCommand) Validate() error {
+	if c.PublicKey == "" && !c.FromNATS {
+		return errors.New("say which key to seal to: --public-key or --from-nats")
+	}
+	return nil
 }
 
 // sealer returns the sealer to the key in the file, or to the one that the workers say.
 func (c *sealCommand) sealer(t *terminal) (*card.Sealer, error) {
-	if !c.FromNATS {
+	switch {
+	case !c.FromNATS && len(c.Thumbprint) > 0:
+		return nil, usagef("--thumbprint goes with --from-nats: a file is trusted as it is")
+	case !c.FromNATS:
 		return card.LoadSealer(c.PublicKey)
+	case slices.ContainsFunc(c.Thumbprint, func(pin string) bool { return !card.IsThumbprint(pin) }):
+		return nil, usagef("--thumbprint is no SHA-256 thumbprint of a key: 43 letters, digits, - and _, as worker keys ls prints it")
 	}
 	set, err := fetchKeys(t, c.configFlag)
 	if err != nil {
 		return nil, err
 	}
-	return card.ReadSet(set)
+	sealer, err := card.ReadSet(set, c.Thumbprint...)
+	if errors.Is(err, card.ErrNotPinned) {
+		return nil, fmt.Errorf("%w: the workers have other keys by now, or somebody else replies in their place; nothing was sealed", err)
+	}
+	return sealer, err
 }
 
 // maxSealInput bounds the input of seal in bytes.

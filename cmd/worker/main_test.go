@@ -111,6 +111,7 @@ func TestUsage(t *testing.T) {
 		"both cards":           {[]string{"ask", "easypay", "--card-cd", "008", "--card-bin", "12345678"}, exitUsage, "--card"},
 		"no card number":       {[]string{"ask", "unionpay", "--card", "6200000000000006", "--user-token", "x"}, exitUsage, "check digit"},
 		"result without key":   {[]string{"result", "--client", "shop"}, exitUsage, "--source"},
+		"print as JSON":        {[]string{"check", "--print", "--json", "-c", "testdata/password.yaml"}, exitUsage, "--print"},
 		"plan and apply":       {[]string{"setup", "--plan", "--apply"}, exitUsage, "--plan"},
 		"unknown fault":        {[]string{"sandbox", "--faults", "easypay:explode", "--keys", "x"}, exitUsage, "explode"},
 		"nobody there":         {[]string{"result", "--key", "abc", "-c", "testdata/nobody.yaml"}, exitUnreachable, "no NATS server answers"},
@@ -118,6 +119,7 @@ func TestUsage(t *testing.T) {
 		"unknown key":          {[]string{"check", "-c", "testdata/unknown-key.yaml"}, exitUsage, "lanes.interactive.slots"},
 		"check, nobody there":  {[]string{"check", "-c", "testdata/nobody.yaml"}, exitUnreachable, "could not be reached"},
 		"ask, no public key":   {[]string{"ask", "unionpay", "--card", "6200000000000005", "--user-token", "x", "-c", "testdata/nobody.yaml"}, exitNo, "worker keys new"},
+		"seal without a key":   {[]string{"seal", "--source", "a", "--id", "b"}, exitUsage, "--public-key or --from-nats"},
 		"seal without a query": {[]string{"seal", "--public-key", "x"}, exitUsage, "--source"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"discountquery.example/worker/internal/check"
 )
@@ -57,17 +58,19 @@ func TestCheckKnowsTheSameRights(t *testing.T) {
 
 	var mu sync.Mutex
 	var wrong []error
-	var checking sync.WaitGroup
+	var checking errgroup.Group
+	checking.SetLimit(atOnce) // With all at once some get no connection in time.
 	for line, u := range users {
-		checking.Go(func() {
+		checking.Go(func() error {
 			says := permissionsOf(t.Context(), s, u)
 			if missed := says != ""; missed == unprobed(line) {
 				mu.Lock()
 				defer mu.Unlock()
 				wrong = append(wrong, fmt.Errorf("without %s it says %q", line, says))
 			}
+			return nil
 		})
 	}
-	checking.Wait()
+	require.NoError(t, checking.Wait())
 	require.NoError(t, errors.Join(wrong...))
 }

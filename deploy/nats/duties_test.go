@@ -288,26 +288,29 @@ func applies(ctx context.Context, s *site, u user) error {
 
 // analyses reads two results through the consumer and acks them.
 func analyses(ctx context.Context, s *site, u user, _ *around) error {
-	return s.as(ctx, u, func(ctx context.Context, connected *app.Broker) error {
-		js, err := jetstream.NewWithAPIPrefix(connected.Conn, "discount.api")
+	return s.as(ctx, u, readsTwo)
+}
+
+// readsTwo reads two results as analytics does.
+func readsTwo(ctx context.Context, connected *app.Broker) error {
+	js, err := jetstream.NewWithAPIPrefix(connected.Conn, "discount.api")
+	if err != nil {
+		return err
+	}
+	consumer, err := js.Consumer(ctx, "DISCOUNT_RESULTS", "analytics")
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		message, err := consumer.Next(jetstream.FetchContext(ctx))
 		if err != nil {
 			return err
 		}
-		consumer, err := js.Consumer(ctx, "DISCOUNT_RESULTS", "analytics")
-		if err != nil {
+		if err := message.DoubleAck(ctx); err != nil {
 			return err
 		}
-		for range 2 {
-			message, err := consumer.Next(jetstream.FetchContext(ctx))
-			if err != nil {
-				return err
-			}
-			if err := message.DoubleAck(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // stored is one message of a stream.

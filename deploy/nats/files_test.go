@@ -152,6 +152,35 @@ func TestStrangersGetNoConnection(t *testing.T) {
 	require.ErrorContains(t, err, "certificate")
 }
 
+// TestNobodyTakesAllConnections opens as many connections as a client or analytics may have. Then there are no more for it, and for others.
+func TestNobodyTakesAllConnections(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.quick()
+	s.start(t)
+	open := func(variable string) error {
+		nkey, err := nats.NkeyOptionFromSeed(ground.seeds[variable])
+		require.NoError(t, err)
+		connected, err := nats.Connect(s.ClientURL(), nats.RootCAs(os.Getenv("NATS_TLS_CA")), nkey, nats.Timeout(patience), nats.NoReconnect())
+		if err == nil {
+			t.Cleanup(connected.Close)
+		}
+		return err
+	}
+	greedy := []string{"NATS_PUBLISHER_SHOP", "NATS_PUBLISHER_POS", "NATS_ANALYTICS"}
+	for _, variable := range greedy {
+		for range 64 {
+			require.NoError(t, open(variable))
+		}
+	}
+	for _, variable := range greedy {
+		require.ErrorContains(t, open(variable), "maximum account active connections exceeded")
+	}
+	for _, variable := range []string{"NATS_WORKER", "NATS_OPS_VIEW", "NATS_ADMIN", "NATS_SYS"} {
+		require.NoError(t, open(variable))
+	}
+}
+
 // TestClientCertificates turns the variable on that asks for them.
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()

@@ -50,10 +50,24 @@ func private() map[string]jwt.Export {
 	}
 }
 
+// analysed is what analytics may import of DISCOUNT, by the subjects that it uses itself.
+func analysed() map[string]jwt.Export {
+	const info, next = "CONSUMER.INFO.DISCOUNT_RESULTS.analytics", "CONSUMER.MSG.NEXT.DISCOUNT_RESULTS.analytics"
+	const ack, newer = "$JS.ACK.DISCOUNT_RESULTS.analytics.>", "$JS.ACK._.*.DISCOUNT_RESULTS.analytics.>"
+	return map[string]jwt.Export{
+		"discount.api." + info: {Name: "analytics-info", Subject: "$JS.API." + info, Type: jwt.Service, TokenReq: true},
+		"discount.api." + next: {
+			Name: "analytics-next", Subject: "$JS.API." + next, Type: jwt.Service, TokenReq: true, ResponseType: jwt.ResponseTypeStream,
+		},
+		ack:   {Name: "analytics-ack", Subject: ack, Type: jwt.Service, TokenReq: true},
+		newer: {Name: "analytics-newer", Subject: newer, Type: jwt.Service, TokenReq: true},
+	}
+}
+
 func newRealm(t *testing.T) *realm {
 	t.Helper()
 	r := &realm{operator: newHolder(t, nkeys.CreateOperator), accounts: map[string]holder{}, resolver: &server.MemAccResolver{}}
-	for _, name := range []string{"SYS", "DISCOUNT", "CLIENT_shop", "worker of DISCOUNT"} { // The last one is the signing key of a role.
+	for _, name := range []string{"SYS", "DISCOUNT", "CLIENT_shop", "ANALYTICS", "worker of DISCOUNT"} { // The last one is the signing key of a role.
 		r.accounts[name] = newHolder(t, nkeys.CreateAccount)
 	}
 	owner := r.accounts["DISCOUNT"]
@@ -61,8 +75,10 @@ func newRealm(t *testing.T) *realm {
 	r.store(t, "DISCOUNT", func(claims *jwt.AccountClaims) {
 		claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: 64 << 20, DiskStorage: -1, Streams: 16, Consumer: 256}
 		claims.Exports.Add(&jwt.Export{Name: "keys", Subject: "discount.keys", Type: jwt.Service})
-		for _, export := range private() {
-			claims.Exports.Add(&export)
+		for _, exports := range []map[string]jwt.Export{private(), analysed()} {
+			for _, export := range exports {
+				claims.Exports.Add(&export)
+			}
 		}
 		scope := jwt.NewUserScope()
 		scope.Key, scope.Role, scope.Template.Permissions = r.accounts["worker of DISCOUNT"].public, "worker", permissionsIn(t, "worker")
@@ -71,11 +87,12 @@ func newRealm(t *testing.T) *realm {
 	r.store(t, "CLIENT_shop", func(claims *jwt.AccountClaims) {
 		claims.Imports.Add(&jwt.Import{Name: "keys", Account: owner.public, Subject: "discount.keys", Type: jwt.Service})
 		for own, export := range private() {
-			activation := jwt.NewActivationClaims(claims.Subject)
-			activation.ImportSubject, activation.ImportType = jwt.Subject(own), export.Type
-			token, err := activation.Encode(owner)
-			require.NoError(t, err)
-			claims.Imports.Add(&jwt.Import{Name: export.Name, Account: owner.public, Subject: jwt.Subject(own), Type: export.Type, Token: token})
+			claims.Imports.Add(owner.activated(t, claims, export, own, ""))
+		}
+	})
+	r.store(t, "ANALYTICS", func(claims *jwt.AccountClaims) {
+		for own, export := range analysed() {
+			claims.Imports.Add(owner.activated(t, claims, export, string(export.Subject), own))
 		}
 	})
 	operator := jwt.NewOperatorClaims(r.operator.public)
@@ -90,6 +107,18 @@ func newRealm(t *testing.T) *realm {
 	t.Cleanup(func() { r.Shutdown(); r.WaitForShutdown() })
 	require.True(t, r.ReadyForConnections(patience))
 	return r
+}
+
+// activated returns an import of an account, with the activation that lets it import no more than this subject. What it uses itself may be another.
+func (h holder) activated(t *testing.T, of *jwt.AccountClaims, export jwt.Export, subject, local string) *jwt.Import {
+	t.Helper()
+	activation := jwt.NewActivationClaims(of.Subject)
+	activation.ImportSubject, activation.ImportType = jwt.Subject(subject), export.Type
+	token, err := activation.Encode(h)
+	require.NoError(t, err)
+	return &jwt.Import{
+		Name: export.Name, Account: h.public, Subject: jwt.Subject(subject), LocalSubject: jwt.RenamingSubject(local), Type: export.Type, Token: token,
+	}
 }
 
 // store gives the server the JWT of an account.
@@ -107,7 +136,9 @@ func (r *realm) store(t *testing.T, name string, change func(*jwt.AccountClaims)
 func permissionsIn(t *testing.T, role string) jwt.Permissions {
 	t.Helper()
 	p := newSite(t).permissions(roleOf(role))
-	return jwt.Permissions{Pub: jwt.Permission{Allow: p.Publish.Allow}, Sub: jwt.Permission{Allow: p.Subscribe.Allow}}
+	return jwt.Permissions{
+		Pub: jwt.Permission{Allow: p.Publish.Allow, Deny: p.Publish.Deny}, Sub: jwt.Permission{Allow: p.Subscribe.Allow, Deny: p.Subscribe.Deny},
+	}
 }
 
 // user returns the configuration of a user's program. What is given to the user must be signed by one of the account's keys.
@@ -143,7 +174,7 @@ func requireDenied(t *testing.T, c config.Config, subjects ...string) {
 	}
 }
 
-// TestWithAnOperatorAndJWTs has a worker and a client do their work with JWTs that hold the same lists, and no more than that.
+// TestWithAnOperatorAndJWTs has a worker, a client and analytics do their work with JWTs that hold the same lists, and no more than that.
 func TestWithAnOperatorAndJWTs(t *testing.T) {
 	t.Parallel()
 	r := newRealm(t)
@@ -170,7 +201,14 @@ func TestWithAnOperatorAndJWTs(t *testing.T) {
 	require.NoError(t, err)
 	_, err = publisher(asking, "shop").FetchSealer(ctx)
 	require.NoError(t, err)
+	require.NoError(t, makeAnalytics(ctx, root))
+	analytics := r.user(t, "ANALYTICS", "ANALYTICS", "_INBOX_analytics", func(claims *jwt.UserClaims) { claims.Permissions = permissionsIn(t, "analytics") })
+	analysing, err := app.OpenBroker(t.Context(), analytics, app.BrokerOptions{})
+	require.NoError(t, err)
+	defer func() { _ = analysing.Close(context.Background()) }()
+	require.NoError(t, readsTwo(ctx, analysing))
 
+	requireDenied(t, analytics, "$JS.API.STREAM.INFO.DISCOUNT_DEAD", "discount.api.STREAM.MSG.GET.DISCOUNT_RESULTS", "discount.lookup.shop")
 	requireDenied(t, worker, "discount.audit.pace.set", "discount.query.easypay.interactive.shop", "$JS.API.STREAM.PURGE.DISCOUNT_QUERIES")
 	requireDenied(t, shop, "discount.query.easypay.interactive.pos", "discount.result.k.easypay.shop.completed", "$JS.API.STREAM.INFO.DISCOUNT_DEAD")
 }

@@ -194,7 +194,13 @@ func TestReadersOnlyRead(t *testing.T) {
 			"$JS.API.CONSUMER.MSG.NEXT.DISCOUNT_RESULTS.analytics", "discount.api.STREAM.INFO.DISCOUNT_DEAD", "discount.api.STREAM.MSG.GET.DISCOUNT_DEAD",
 			"$JS.ACK.DISCOUNT_QUERIES.analytics.1.1.1.0.0", "$JS.ACK.DISCOUNT_QUERIES.easypay-interactive.DISCOUNT_RESULTS.analytics.1.0.0",
 		},
-		"ops view":   {"$JS.API.STREAM.MSG.DELETE.DISCOUNT_DEAD", "$JS.API.CONSUMER.CREATE.DISCOUNT_QUERIES.mine.discount.query.>", "$SRV.PING"},
+		"ops view": {
+			"$JS.API.STREAM.MSG.DELETE.DISCOUNT_DEAD", "$JS.API.CONSUMER.CREATE.DISCOUNT_QUERIES.mine.discount.query.>", "$SRV.PING",
+			// The consumer of analytics, in each form that changes it or takes from it.
+			"$JS.API.CONSUMER.CREATE.DISCOUNT_RESULTS.analytics.discount.result.>", "$JS.API.CONSUMER.MSG.NEXT.DISCOUNT_RESULTS.analytics",
+			"$JS.API.CONSUMER.CREATE.DISCOUNT_RESULTS.analytics", "$JS.API.CONSUMER.DURABLE.CREATE.DISCOUNT_RESULTS.analytics",
+			"$JS.API.CONSUMER.CREATE.DISCOUNT_RESULTS", "$JS.API.CONSUMER.DELETE.DISCOUNT_RESULTS.analytics",
+		},
 		"ops replay": {"$JS.API.CONSUMER.CREATE.DISCOUNT_RESULTS.mine.>", "discount.retry.due.easypay.interactive.shop", "$KV.discount_pace.lease.sweeper"},
 		"ops reseal": {"$KV.discount_replays.batch.b", "discount.audit.pace.set", "discount.retry.due.easypay.bulk.shop"},
 		"setup":      {"$JS.API.STREAM.MSG.GET.DISCOUNT_QUERIES", "$JS.API.CONSUMER.MSG.NEXT.DISCOUNT_QUERIES.easypay-bulk", "$JS.API.STREAM.CREATE.MINE"},
@@ -255,22 +261,56 @@ func TestNobodyPurgesQueries(t *testing.T) {
 	c.requireKept(t)
 }
 
-// TestSystemAccount shows that its user sees the server, and that nobody else does.
+// TestSystemAccount shows that its user sees the servers, and that nobody else does.
 func TestSystemAccount(t *testing.T) {
 	t.Parallel()
 	c := newScene(t)
-	system := c.connect(t, c.base(role{name: "sys", variable: "NATS_SYS", inbox: "_INBOX_sys"}))
+	system := c.connect(t, c.base(systemUser()))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	reply, err := system.Conn.RequestWithContext(ctx, "$SYS.REQ.SERVER.PING", nil)
+	for _, subject := range []string{
+		"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.STATSZ", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER.PING.JSZ",
+		"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.HEALTHZ", "$SYS.REQ.ACCOUNT.DISCOUNT.CONNZ", "$SYS.REQ.ACCOUNT.DISCOUNT.INFO",
+	} {
+		reply, err := system.Conn.RequestWithContext(ctx, subject, nil)
+		require.NoError(t, err, subject)
+		require.Contains(t, string(reply.Data), c.Name(), subject)
+	}
+	require.Empty(t, c.log.deniedTo(c.base(systemUser())))
+}
+
+// systemUser is the user of the system account, who is no role of ours.
+func systemUser() role {
+	return role{name: "sys", variable: "NATS_SYS", inbox: "_INBOX_sys"}
+}
+
+// TestSystemAccountActsOnNothing shows what its user may not: end, profile or empty anything, or hear more than the replies to it.
+func TestSystemAccountActsOnNothing(t *testing.T) {
+	t.Parallel()
+	c := newScene(t)
+	sys := c.base(systemUser())
+	system := c.connect(t, sys)
+	for _, subject := range []string{
+		"$JS.API.ACCOUNT.PURGE.DISCOUNT", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.API.ACCOUNT.STREAM.MOVE.DISCOUNT.DISCOUNT_AUDIT",
+		"$SYS.REQ.SERVER.PING.PROFILEZ", "$SYS.REQ.SERVER." + c.ID() + ".PROFILEZ", "$SYS.REQ.SERVER." + c.ID() + ".KICK",
+		"$SYS.REQ.SERVER." + c.ID() + ".LDM", "$SYS.REQ.SERVER." + c.ID() + ".RELOAD", "$SYS.REQ.ACCOUNT.DISCOUNT.CLAIMS.UPDATE",
+		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "discount.audit.pace.set",
+	} {
+		require.NoError(t, system.Conn.PublishRequest(subject, "_INBOX_sys.x", []byte(`{}`)))
+		require.NoError(t, system.Conn.Flush())
+		require.Contains(t, c.log.deniedTo(sys), subject)
+	}
+	for _, subject := range []string{"$SYS.>", "$JS.API.>", "discount.>", "_INBOX.>", ">"} {
+		_, err := system.Conn.SubscribeSync(subject)
+		require.NoError(t, err)
+		require.NoError(t, system.Conn.Flush())
+		require.Contains(t, c.log.deniedTo(sys), subject)
+	}
+	// Nor does the server do it for him, when it replies to what he may ask.
+	require.NoError(t, system.Conn.PublishRequest("$SYS.REQ.SERVER.PING.VARZ", "$JS.API.ACCOUNT.PURGE.DISCOUNT", nil))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := system.Conn.RequestWithContext(ctx, "$SYS.REQ.SERVER.PING.VARZ", nil)
 	require.NoError(t, err)
-	require.Contains(t, string(reply.Data), c.Name())
-	told, err := system.Conn.SubscribeSync("discount.>")
-	require.NoError(t, err)
-	require.NoError(t, system.Conn.Flush())
-	_, err = c.as["publisher shop"].JS.Publish(t.Context(), "discount.query.easypay.interactive.shop", []byte(`{}`))
-	require.NoError(t, err)
-	require.NoError(t, system.Conn.Flush())
-	_, err = told.NextMsg(time.Millisecond)
-	require.ErrorIs(t, err, nats.ErrTimeout)
+	c.requireKept(t)
 }

@@ -108,14 +108,14 @@ func (s *site) world(t *testing.T, name string) world {
 func (s *site) add(t *testing.T, r role, without string, account *server.Account) user {
 	t.Helper()
 	p := s.permissions(r)
-	but := func(lines []string) *server.SubjectPermission {
-		rest := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return line == without })
-		return &server.SubjectPermission{Allow: append(rest, "nothing")} // To the server an empty list is a list of everything.
+	but := func(all *server.SubjectPermission) *server.SubjectPermission {
+		rest := slices.DeleteFunc(slices.Clone(all.Allow), func(line string) bool { return line == without })
+		return &server.SubjectPermission{Allow: append(rest, "nothing"), Deny: all.Deny} // To the server an empty list is a list of everything.
 	}
 	if account == nil {
 		account = s.found(r).Account
 	}
-	return s.addUser(t, user{role: r, without: without}, account, &server.Permissions{Publish: but(p.Publish.Allow), Subscribe: but(p.Subscribe.Allow)})
+	return s.addUser(t, user{role: r, without: without}, account, &server.Permissions{Publish: but(p.Publish), Subscribe: but(p.Subscribe)})
 }
 
 // rootUsers may do everything in their accounts, with the inboxes of roles.

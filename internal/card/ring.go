@@ -47,6 +47,8 @@ type KeyInfo struct {
 	From    time.Time `json:"from,omitzero"`
 	// Active tells that this key seals, or takes fingerprints, now.
 	Active bool `json:"active"`
+	// Thumbprint is that of the public half (RFC 7638, SHA-256), which publishers can pin; "" for a fingerprint key.
+	Thumbprint string `json:"thumbprint,omitempty"`
 	// File is where the key was read.
 	File string `json:"file"`
 }
@@ -98,9 +100,11 @@ func (r *Ring) Keys() []KeyInfo {
 	}{{k.sealing, false}, {k.joining, true}} {
 		at := active(kind.eras, now)
 		for i, one := range kind.eras {
-			all = append(all, KeyInfo{
-				ID: one.id, Fingerprint: kind.fingerprint, Created: one.created, From: one.from, Active: i == at, File: one.file,
-			})
+			info := KeyInfo{ID: one.id, Fingerprint: kind.fingerprint, Created: one.created, From: one.from, Active: i == at, File: one.file}
+			if !kind.fingerprint {
+				info.Thumbprint = thumbprint(&k.private[one.id].PublicKey)
+			}
+			all = append(all, info)
 		}
 	}
 	return all

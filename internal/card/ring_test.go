@@ -1,8 +1,10 @@
 package card
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -92,6 +95,10 @@ func TestKeysTellWhenTheyAreUsed(t *testing.T) {
 	require.NoError(t, err)
 	keys := ring.at(midnight).Keys()
 	require.Len(t, keys, 4)
+	for i := range 3 {
+		require.True(t, IsThumbprint(keys[i].Thumbprint))
+		keys[i].Thumbprint = ""
+	}
 	require.Equal(t, KeyInfo{ID: "by-hand", File: filepath.Join(dir, "aaa.jwk")}, keys[0], "what a key does not tell is not known, and it is the oldest")
 	require.Equal(t, KeyInfo{ID: kidOf(files[0]), Created: midnight, From: midnight, Active: true, File: files[0]}, keys[1])
 	require.Equal(t, [2]time.Time{midnight.AddDate(0, 0, 1), midnight.AddDate(0, 0, 2)}, [2]time.Time{keys[2].Created, keys[2].From})
@@ -248,6 +255,54 @@ func TestReadSetRefuses(t *testing.T) {
 		require.ErrorContains(t, err, set.want, name)
 		require.NotContains(t, err.Error(), "s3cret")
 	}
+}
+
+// TestThumbprint compares with the one that another library takes.
+func TestThumbprint(t *testing.T) {
+	t.Parallel()
+	ring := setup(t)
+	raw, err := ring.PublicSet()
+	require.NoError(t, err)
+	set, err := jwk.Parse(raw)
+	require.NoError(t, err)
+	key, _ := set.Key(0)
+	sum, err := key.Thumbprint(crypto.SHA256)
+	require.NoError(t, err)
+	require.Equal(t, base64.RawURLEncoding.EncodeToString(sum), ring.Keys()[0].Thumbprint)
+	require.Empty(t, ring.Keys()[1].Thumbprint, "a fingerprint key has no public half")
+	for text, is := range map[string]bool{ring.Keys()[0].Thumbprint: true, "": false, "abc": false, strings.Repeat("A", 44): false, strings.Repeat("=", 43): false} {
+		require.Equal(t, is, IsThumbprint(text), text)
+	}
+}
+
+// TestReadSetWithAPin puts another key before ours, under the same kid: that is what somebody serves who wants to read what is sealed.
+func TestReadSetWithAPin(t *testing.T) {
+	t.Parallel()
+	ring := setup(t)
+	kid, pin := ring.Sealer().KeyID(), ring.Keys()[0].Thumbprint
+	set := func(keys ...any) []byte {
+		var all jose.JSONWebKeySet
+		for _, key := range keys {
+			all.Keys = append(all.Keys, jose.JSONWebKey{Key: key, KeyID: kid})
+		}
+		raw, err := json.Marshal(all)
+		require.NoError(t, err)
+		return raw
+	}
+	foreign := newKey(t, elliptic.P256()).Public()
+	_, err := ReadSet(set(foreign), pin)
+	require.ErrorIs(t, err, ErrNotPinned)
+	_, err = ReadSet(set(), pin)
+	require.ErrorContains(t, err, "none of them is an EC P-256 key")
+	sealer, err := ReadSet(set(foreign, ring.key().Public()), "another", pin)
+	require.NoError(t, err)
+	compact, err := sealer.Seal([]byte("hello"))
+	require.NoError(t, err)
+	_, err = ring.Open(compact, MaxSealed)
+	require.NoError(t, err, "it is sealed to the pinned key, not to the first one")
+	sealer, err = ReadSet(set(foreign))
+	require.NoError(t, err, "without a pin whoever replies is believed")
+	require.Equal(t, kid, sealer.KeyID())
 }
 
 func FuzzReadSet(f *testing.F) {

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"discountquery.example/worker/internal/card"
+	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -34,6 +35,9 @@ type Options struct {
 	ResultStream string
 	// Sealer seals card data. It may be nil for providers that need none.
 	Sealer *card.Sealer
+	// Pins are the thumbprints (RFC 7638, SHA-256, unpadded base64url) of the workers' keys that FetchSealer takes. With none it takes whatever
+	// key is served, and so trusts everybody who may serve one: who has the workers' NATS key, and who administers the broker.
+	Pins []string
 }
 
 // Client publishes queries and gets their results. It may be used by many goroutines.
@@ -169,20 +173,38 @@ func (c *Client) Ask(ctx context.Context, question Question) (Result, error) {
 	}
 }
 
-// Result returns the stored result of the query with key, or ErrNoResult.
+// Result returns the stored result of the query with key, or ErrNoResult. If results can't be read, the error is Unavailable with the code
+// BrokerUnreachable, also for want of a right, or BrokerRefused.
 func (c *Client) Result(ctx context.Context, key string) (Result, error) {
 	stream, err := c.JS.Stream(ctx, c.ResultStream)
 	if err != nil {
-		return Result{}, fmt.Errorf("open results: %w", err)
+		return Result{}, c.unread("open results", err)
 	}
 	message, err := stream.GetLastMsgForSubject(ctx, c.Subjects.ResultGuard(key))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Result{Key: key}, fmt.Errorf("query %s: %w", key, ErrNoResult)
 	}
 	if err != nil {
-		return Result{}, fmt.Errorf("read result: %w", err)
+		return Result{}, c.unread("read result", err)
 	}
 	return resultOf(key, message.Subject, message.Data), nil
+}
+
+// unread returns the error of results that could not be read, and says what to do.
+func (c *Client) unread(what string, err error) error {
+	switch refused, ok := errors.AsType[*jetstream.APIError](err); {
+	case errors.Is(err, context.Canceled):
+		return fault.Because(what, fault.Interrupted, fault.Stopped, err)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		err = fault.Because(what, fault.Unavailable, fault.BrokerRefused, err)
+		return fmt.Errorf("the broker has no stream %s, see what is missing with `worker setup`: %w", c.ResultStream, err)
+	case ok:
+		err = fault.Because(what, fault.Unavailable, fault.BrokerRefused, err)
+		return fmt.Errorf("the broker refused it (%d): %w", refused.ErrorCode, err)
+	default:
+		err = fault.Because(what, fault.Unavailable, fault.BrokerUnreachable, err)
+		return fmt.Errorf("no answer: the broker is away, or this user lacks a right: %w", err)
+	}
 }
 
 func (c *Client) message(question Question) (*nats.Msg, error) {

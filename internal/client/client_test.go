@@ -237,6 +237,47 @@ func TestResultNeedsItsStream(t *testing.T) {
 	_, err := c.Result(t.Context(), "k")
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
 	require.NotErrorIs(t, err, ErrNoResult, "no stream is not the same as no result")
+	require.Equal(t, fault.BrokerRefused, fault.CodeOf(err))
+	require.ErrorContains(t, err, "stream OTHER_RESULTS")
+	require.ErrorContains(t, err, "`worker setup`")
+}
+
+func TestResultThatIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := New(b.Options)
+	c.JS = refusing{c.JS}
+	_, err := c.Result(t.Context(), "k")
+	require.Equal(t, fault.BrokerRefused, fault.CodeOf(err))
+	require.ErrorContains(t, err, "refused it (10025)")
+}
+
+// refusing refuses everybody who asks for a stream.
+type refusing struct{ jetstream.JetStream }
+
+// Stream implements jetstream.JetStream.
+func (refusing) Stream(context.Context, string) (jetstream.Stream, error) {
+	return nil, &jetstream.APIError{Code: 400, ErrorCode: 10025, Description: "bad request"}
+}
+
+// TestResultNeedsItsRights reads as users that lack one right each.
+func TestResultNeedsItsRights(t *testing.T) {
+	t.Parallel()
+	rights := []string{"$JS.API.STREAM.INFO.DISCOUNT_RESULTS", "$JS.API.STREAM.MSG.GET.DISCOUNT_RESULTS"}
+	for i, operation := range []string{"open results", "read result"} {
+		t.Run(operation, func(t *testing.T) {
+			t.Parallel()
+			c := restricted(t, rights[1-i])
+			_, err := c.Result(t.Context(), "k")
+			require.Equal(t, fault.BrokerUnreachable, fault.CodeOf(err))
+			require.ErrorContains(t, err, operation)
+			require.ErrorContains(t, err, "lacks a right")
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err = c.Result(ended, "k")
+			require.Equal(t, fault.Interrupted, fault.KindOf(err), "whoever stops it knows why")
+		})
+	}
 }
 
 func TestReadResultSubject(t *testing.T) {

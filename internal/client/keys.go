@@ -28,12 +28,12 @@ func (c *Client) PublicKeys(ctx context.Context) ([]byte, error) {
 	return reply.Data, nil
 }
 
-// FetchSealer requests the workers' public keys and returns a sealer to the one to use now. It is worth keeping for minutes, not for ever:
-// keys are rotated.
+// FetchSealer requests the workers' public keys and returns a sealer to the one to use now, of those that Pins name if there are any.
+// card.ErrNotPinned means that none of them was served. A sealer is worth keeping for minutes, not for ever: keys are rotated.
 func (c *Client) FetchSealer(ctx context.Context) (*card.Sealer, error) {
 	set, err := c.PublicKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return card.ReadSet(set)
+	return card.ReadSet(set, c.Pins...)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/stretchr/testify/require"
+
+	"discountquery.example/worker/internal/card"
 )
 
 // serveKeys plays the workers: it replies to requests for keys with what is given.
@@ -40,6 +42,26 @@ func TestFetchSealer(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.ring.Open(sealedIn(t, b), 8192)
 	require.NoError(t, err, "what is sealed so can be opened by the workers")
+}
+
+// TestPinnedKeys has somebody reply in the workers' place with a key of his own, as whoever has their NATS key can.
+func TestPinnedKeys(t *testing.T) {
+	t.Parallel()
+	b, stranger := setup(t), setup(t)
+	forged, err := stranger.ring.PublicSet()
+	require.NoError(t, err)
+	b.serveKeys(func(message *nats.Msg) { _ = message.Respond(forged) })
+	require.Eventually(t, func() bool {
+		sealer, err := b.FetchSealer(within(t, patience))
+		return err == nil && sealer.KeyID() == stranger.ring.Sealer().KeyID()
+	}, patience, 10*time.Millisecond, "without a pin he is believed")
+	b.Pins = []string{b.ring.Keys()[0].Thumbprint}
+	sealer, err := b.FetchSealer(within(t, patience))
+	require.ErrorIs(t, err, card.ErrNotPinned)
+	require.Nil(t, sealer)
+	b.Pins = append(b.Pins, stranger.ring.Keys()[0].Thumbprint)
+	_, err = b.FetchSealer(within(t, patience))
+	require.NoError(t, err, "there may be several pins, as a rotation needs")
 }
 
 // sealedIn returns the sealed text of the one query that is stored.

@@ -7,9 +7,12 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"discountquery.example/worker/internal/broker"
 	"discountquery.example/worker/internal/broker/brokertest"
 	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/publish"
@@ -54,6 +57,37 @@ func setup(t testing.TB) *bundle {
 			Conn: s.Conn, JS: s.JS, Subjects: subjects, Name: "shop", ResultStream: s.Topology.Names().Results(), Sealer: ring.Sealer(),
 		}),
 	}
+}
+
+// restricted returns a client whose user may publish to the subjects given only.
+func restricted(t *testing.T, rights ...string) *Client {
+	t.Helper()
+	running, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 1 << 40,
+		Users: []*server.User{
+			{Username: "admin", Password: "admin"},
+			{Username: "reader", Password: "reader", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: rights}}},
+		},
+	})
+	require.NoError(t, err)
+	running.Start()
+	t.Cleanup(func() { running.Shutdown(); running.WaitForShutdown() })
+	require.True(t, running.ReadyForConnections(patience))
+	connect := func(user string) jetstream.JetStream {
+		conn, err := nats.Connect(running.ClientURL(), nats.UserInfo(user, user))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, broker.Drain(context.Background(), conn)) })
+		js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(time.Second))
+		require.NoError(t, err)
+		return js
+	}
+	admin, topology := connect("admin"), broker.DefaultTopology()
+	plan, err := broker.MakePlan(t.Context(), admin, topology)
+	require.NoError(t, err)
+	require.NoError(t, broker.Apply(t.Context(), admin, plan, nil))
+	js := connect("reader")
+	return New(Options{Conn: js.Conn(), JS: js, Subjects: query.NewSubjects("discount"), Name: "shop", ResultStream: topology.Names().Results()})
 }
 
 // respond plays the worker for one provider's interactive lane: it stores a guarded result for each query and acks it.

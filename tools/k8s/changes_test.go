@@ -266,6 +266,13 @@ func settingChanges() map[string]change {
 		"another broker": {
 			"single", singleFile, "tls://nats-0.nats", "tls://nats-0.broker", "names [nats-0.broker] instead of [nats-0.nats]",
 		},
+		"no queue for a client": {
+			"example", "k8s/example/worker.yaml", "clients: [shop, pos]", "clients: [shop]", "clients is [shop], and the broker has accounts for [pos shop]",
+		},
+		"one queue for all": {"single", singleFile, "clients: [shop, pos]\n", "", "clients is [], and the broker has accounts for [pos shop]"},
+		"a client without an account": {
+			"cluster", "k8s/overlays/cluster/worker.yaml", "clients: [shop, pos]", "clients: [pos, shop, web]", "clients is [pos shop web]",
+		},
 		"a node left out": {"cluster", "k8s/overlays/cluster/worker.yaml", ",tls://nats-2.nats:4222", "", "nats.url names"},
 		"streams on one node": {
 			"cluster", "k8s/overlays/cluster/worker.yaml", "replicas: 3", "replicas: 1", "streams.replicas is 1 and there are 3 nodes",

@@ -128,7 +128,7 @@ func TestBrokerFindsItsFiles(t *testing.T) {
 		require.Equal(t, text(t, "deploy/nats/"+filepath.ToSlash(relative)), string(mounted))
 		return nil
 	}))
-	require.Equal(t, 13, count)
+	require.Equal(t, 14, count)
 }
 
 // TestBrokersVersion has the image be the server that everything was tested with.

@@ -42,7 +42,7 @@ func checkServer(f *findings, r *rendered) {
 	f.wantf(given > leaving, "%s: terminationGracePeriodSeconds is %s, and its clients take %s to leave", p, given, leaving)
 	checkStore(f, broker, options)
 	checkRoutes(f, broker, c, options)
-	checkInboxes(f, r, options, users)
+	checkPrograms(f, r, options, users)
 }
 
 // hasNumber tells whether a container has a port of a name and number.
@@ -79,8 +79,9 @@ func checkRoutes(f *findings, broker *appsv1.StatefulSet, c corev1.Container, op
 	f.wantf(options.Cluster.TLSConfig != nil, "%s: its routes are not encrypted", name(broker))
 }
 
-// checkInboxes looks whether the replies to the worker and to its setup arrive where the broker lets them read.
-func checkInboxes(f *findings, r *rendered, options *server.Options, users map[string]string) {
+// checkPrograms compares the settings of the worker and of its setup with the broker's: whether replies arrive where they may read, and whether
+// both know the same clients.
+func checkPrograms(f *findings, r *rendered, options *server.Options, users map[string]string) {
 	for _, p := range r.pods() {
 		variable := map[string]string{"worker": "NATS_WORKER", "setup": "NATS_SETUP"}[p.owner.GetName()]
 		if variable == "" {
@@ -94,6 +95,7 @@ func checkInboxes(f *findings, r *rendered, options *server.Options, users map[s
 		}
 		inbox := settings.NATS.InboxPrefix + ".>"
 		f.wantf(slices.Contains(options.Nkeys[i].Permissions.Subscribe.Allow, inbox), "%s: the broker does not let it read %s", p, inbox)
+		checkClients(f, p, settings, options)
 	}
 }
 

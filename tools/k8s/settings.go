@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -125,6 +126,20 @@ func checkFiles(f *findings, p pod, c corev1.Container, settings config.Config) 
 		f.wantf(keys == nil || slices.Contains(keys, filepath.Base(file)), "%s: the Secret %s has no %s", p, secret, filepath.Base(file))
 	}
 	f.wantf(settings.NATS.TLS.CAFile != "", "%s: nats.tls.ca_file is empty", p)
+}
+
+// checkClients looks whether each client that has an account at the broker has a queue of its own. In one queue for all of them, whoever fills it
+// keeps the others waiting.
+func checkClients(f *findings, p pod, settings config.Config, options *server.Options) {
+	var accounts []string
+	for _, account := range options.Accounts {
+		if client, is := strings.CutPrefix(account.Name, "CLIENT_"); is {
+			accounts = append(accounts, client)
+		}
+	}
+	slices.Sort(accounts)
+	clients := slices.Sorted(slices.Values(settings.Clients))
+	f.wantf(slices.Equal(clients, accounts), "%s: clients is %v, and the broker has accounts for %v", p, clients, accounts)
 }
 
 // upstreamFiles returns the files of keys and certificates of the providers, those that are not set as "".
