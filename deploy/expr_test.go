@@ -37,6 +37,7 @@ func readMetrics(text string) metrics {
 		"ALERTS":                        {labels: []string{"alertname", "alertstate"}},
 		"process_cpu_seconds_total":     {},
 		"process_resident_memory_bytes": {},
+		"process_start_time_seconds":    {},
 		"go_goroutines":                 {},
 	}
 	for _, row := range rowRe.FindAllStringSubmatch(text, -1) {

@@ -190,12 +190,15 @@ func TestLabelsAreNeverTakenFromMessages(t *testing.T) {
 		_, err := server.JS.Publish(t.Context(), subject, []byte(canary))
 		require.NoError(t, err)
 	}
+	_, err = server.JS.Publish(t.Context(), "discount.retry.due.easypay.bulk."+canary, []byte(canary))
+	require.NoError(t, err)
 	replays, err := server.JS.KeyValue(t.Context(), server.Topology.Names().ReplaysBucket())
 	require.NoError(t, err)
 	_, err = replays.Put(t.Context(), "batch."+canary, []byte(`{"state":"`+canary+`"}`))
 	require.NoError(t, err)
 	r.requireValues(t, map[string]float64{
-		`dead_letters{provider="other",reason="other"}`: 2, `stream_messages{stream="QUERIES"}`: 0,
+		`dead_letters{provider="other",reason="other"}`: 2, `dead_letters{provider="none",reason="malformed"}`: 1,
+		`stream_messages{stream="QUERIES"}`: 0,
 	})
 	var page string
 	require.Eventually(t, func() bool { // A failure is counted once its query is acked.

@@ -36,12 +36,14 @@ func TestDeadLettersByReason(t *testing.T) {
 func TestLabelsOfLettersAreClosed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for i, subject := range []string{"third.shop.rejected", "easypay.shop.bored", "easypay.shop.rejected", "6200000000000005.shop.6200000000000005"} {
+	for i, subject := range []string{
+		"third.shop.rejected", "easypay.shop.bored", "easypay.shop.rejected", "6200000000000005.shop.6200000000000005", "none.none.malformed", "none.none.bored",
+	} {
 		b.publish(t, fmt.Sprintf("discount.dead.k%d.%s", i, subject))
 	}
 	f := b.read(t)
-	require.Len(t, f.Dead, 5)
-	require.Equal(t, map[string]uint64{"easypay/rejected": 1, "other/other": 3}, f.died())
+	require.Len(t, f.Dead, 7)
+	require.Equal(t, map[string]uint64{"easypay/rejected": 1, "none/malformed": 1, "other/other": 4}, f.died())
 }
 
 // TestLettersAreCountedOnlyIfTheyChanged counts the requests.
@@ -56,7 +58,7 @@ func TestLettersAreCountedOnlyIfTheyChanged(t *testing.T) {
 	}
 	counted := requests()
 	same := requests()
-	require.EqualValues(t, 4, counted-same, "one for each provider and reason")
+	require.EqualValues(t, 6, counted-same, "one for each provider, or none, and reason")
 	b.publish(t, "discount.dead.k2.easypay.shop.rejected")
 	require.Equal(t, counted, requests())
 	require.Equal(t, same, requests())

@@ -16,7 +16,7 @@ type Figures struct {
 	Streams []Stream
 	// Advisories is how many notes of the broker are stored on messages that it gave up on. It is read with the queues.
 	Advisories uint64
-	// Dead has one entry for each provider and reason, and a last one under Other.
+	// Dead has one entry for each provider, or None, and reason, and a last one under Other.
 	Dead []Letters
 	// Replays is how many batches of replays there are in each state that is known; every such state is there.
 	Replays map[string]uint64
@@ -50,6 +50,9 @@ type Queue struct {
 
 // Other stands for a provider or a reason that is not among those served: of a provider that was turned off since, say.
 const Other = "other"
+
+// None stands in the subject of a dead letter for the provider of what could not be read at all: a retry that can't be opened, say.
+const None = "none"
 
 // Letters is how many queries of one provider died of one reason. A query that died several times of the same reason counts once: the
 // broker counts subjects, and that is one subject.

@@ -28,7 +28,8 @@ func TestNothingHeldIsZeroAndNotAbsent(t *testing.T) {
 	require.Equal(t, queues, f.Queues)
 	require.Equal(t, []Stream{{Name: "QUERIES"}, {Name: "RETRIES"}, {Name: "RESULTS"}, {Name: "DEAD"}, {Name: "ADVISORIES"}, {Name: "AUDIT"}}, f.Streams)
 	require.Equal(t, []Letters{
-		{"easypay", "malformed", 0}, {"easypay", "rejected", 0}, {"unionpay", "malformed", 0}, {"unionpay", "rejected", 0}, {"other", "other", 0},
+		{"easypay", "malformed", 0}, {"easypay", "rejected", 0}, {"unionpay", "malformed", 0}, {"unionpay", "rejected", 0},
+		{"none", "malformed", 0}, {"none", "rejected", 0}, {"other", "other", 0},
 	}, f.Dead)
 	require.Equal(t, map[string]uint64{"running": 0, "done": 0}, f.Replays)
 	require.Zero(t, f.Scheduled)

@@ -34,18 +34,19 @@ func (m *Metrics) Readiness(health *Health) {
 	}))
 }
 
-// KeyAge is how old one key file is.
+// KeyAge is how old one key is.
 type KeyAge struct {
 	// Use is what the key is for, of a list that the caller keeps closed.
 	Use string
 	// KID is the key's id or its file's name, from the configuration or the keys' folder.
 	KID string
+	// Age is the time since the key was made, or since its file was written if the key does not tell.
 	Age time.Duration
 }
 
 // KeyAges shows how old the keys are. read is called at each look.
 func (m *Metrics) KeyAges(read func() []KeyAge) {
-	m.registry.MustRegister(scraped("key_age_seconds", "Time since a key's file was written.", func() []sample {
+	m.registry.MustRegister(scraped("key_age_seconds", "Time since a key was made, or its file written if it does not tell.", func() []sample {
 		var all []sample
 		for _, one := range read() {
 			all = append(all, sample{value: one.Age.Seconds(), labels: []string{one.Use, one.KID}})
