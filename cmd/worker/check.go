@@ -11,8 +11,8 @@ import (
 type checkCommand struct {
 	configFlag
 
-	Print bool `help:"Print the effective configuration, with secrets masked, and check nothing else."`
-	JSON  bool `help:"Print JSON."`
+	Print bool `xor:"form" help:"Print the effective configuration, with secrets masked, and check nothing else."`
+	JSON  bool `xor:"form" help:"Print the findings as JSON."`
 }
 
 // Help returns the example of the command.

@@ -225,8 +225,8 @@ type deadShowCommand struct {
 	configFlag
 	auditFlags
 
-	Seq    uint64 `xor:"which" required:"" help:"The letter's sequence, as ls shows it."`
-	Key    string `xor:"which" required:"" help:"The query's key: its last letter is shown."`
+	Seq    uint64 `xor:"which" help:"The letter's sequence, as ls shows it."`
+	Key    string `xor:"which" help:"The query's key: its last letter is shown."`
 	Reveal bool   `help:"Unseal the query as its publisher wrote it. This is written down; card data stays hidden all the same."`
 	JSON   bool   `help:"Print JSON; what is printed without it is JSON too, for a person."`
 }
@@ -237,6 +237,14 @@ func (deadShowCommand) Help() string {
 
 Example:
   worker dead show --seq 17 --reveal --why "case 4711"`
+}
+
+// Validate requires that a letter is named. It runs when the command line was read.
+func (c *deadShowCommand) Validate() error {
+	if c.Seq == 0 && c.Key == "" {
+		return errors.New("say which letter: --seq or --key")
+	}
+	return nil
 }
 
 // Run shows it.

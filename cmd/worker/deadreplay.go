@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,17 +23,32 @@ type deadReplayCommand struct {
 	deadFlags
 	auditFlags
 
-	Apply      bool          `help:"Do it."`
-	All        bool          `help:"Replay every letter; needed with --apply if no letter is picked otherwise."`
-	Rate       float64       `default:"10" help:"How many letters a second, at most. The upstream is called at the pace of its account all the same."`
-	Canary     int           `default:"5" help:"How many letters go first; if more than half of them die again, the replay stops. 0 is none."`
-	CanaryWait time.Duration `default:"5m" help:"How long their outcomes are waited for."`
-	Again      bool          `xor:"batch" help:"Take letters too whose replay is over and left no outcome: it got lost with the stream of retries."`
-	Edit       bool          `help:"Edit the query of one letter (--seq or --key) in $EDITOR before it is replayed. Card data is not shown and stays."`
-	Resume     string        `xor:"batch" placeholder:"ID" help:"Go on with a replay that was paused, stopped or killed."`
-	Cancel     string        `xor:"batch" placeholder:"ID" help:"End a replay early. What it has published goes its way."`
-	Yes        bool          `short:"y" help:"Do not ask."`
-	JSON       bool          `help:"Print JSON."`
+	Apply      bool           `help:"Do it."`
+	All        bool           `help:"Replay every letter; needed with --apply if no letter is picked otherwise."`
+	Rate       *float64       `placeholder:"10" help:"Letters a second, at most. The upstream is called at the pace of its account all the same."`
+	Canary     *int           `placeholder:"5" help:"How many letters go first; if more than half of them die again, the replay stops. 0 is none."`
+	CanaryWait *time.Duration `placeholder:"5m" help:"How long their outcomes are waited for."`
+	Again      bool           `xor:"batch" help:"Take letters too whose replay is over and left no outcome: it got lost with the stream of retries."`
+	Edit       bool           `help:"Edit the query of one letter (--seq or --key) in $EDITOR before it is replayed. Card data is not shown and stays."`
+	Resume     string         `xor:"batch" placeholder:"ID" help:"Go on with a replay that was paused, stopped or killed, at another --rate if given."`
+	Cancel     string         `xor:"batch" placeholder:"ID" help:"End a replay early. What it has published goes its way."`
+	Yes        bool           `short:"y" help:"Do not ask."`
+	JSON       bool           `help:"Print JSON."`
+}
+
+// What a replay does that is not told otherwise.
+const (
+	defaultRate       = 10.0
+	defaultCanary     = 5
+	defaultCanaryWait = 5 * time.Minute
+)
+
+// given returns the value of a flag, or what holds without it.
+func given[T any](flag *T, otherwise T) T {
+	if flag == nil {
+		return otherwise
+	}
+	return *flag
 }
 
 // Help returns the example of the command.
@@ -42,14 +58,15 @@ newer letter, or is in another replay. With --apply it asks again behind everybo
 A query ends in a completed result that supersedes its failed one, or in another dead letter that knows its history.
 
 A letter that was replayed stays with its replay. If the stream of retries was lost, nobody will answer those that were in it: --again takes
-letters whose replay is done or cancelled, or not on record any more, and whose query has no outcome. See first that no retries wait (worker
-top): their queries may be asked twice, although only one outcome is ever stored.
+letters whose replay is done or cancelled, or not on record any more, and whose query has no outcome, for as long as results are kept since then
+(7 days); later nobody can tell whether they were answered. See first that no retries wait (worker top): their queries may be asked twice,
+although only one outcome is ever stored.
 
 Exit code 1 means that a replay was paused or stopped before its end.
 
 Example:
   worker dead replay --cause 0a1b2c3d4e5f --apply --rate 50
-  worker dead replay --resume 20260102-030405-abcdef
+  worker dead replay --resume 20260102-030405-abcdef --rate 5 --why "case 4711"
   worker dead replay --older 2h --again`
 }
 
@@ -59,8 +76,8 @@ func (c *deadReplayCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if c.Edit && (c.Seq == 0) == (c.Key == "") {
-		return usagef("--edit needs either --seq or --key")
+	if err := c.usage(); err != nil {
+		return err
 	}
 	options.Keys = c.Edit
 	letters, filter, err := c.open(t, options)
@@ -71,7 +88,9 @@ func (c *deadReplayCommand) Run(t *terminal) error {
 	filter.Again = c.Again
 	switch {
 	case c.Resume != "":
-		return c.work(t, letters, c.Resume)
+		return c.work(t, deadletter.Batch{}, func(tell func(deadletter.Progress)) (deadletter.Batch, error) {
+			return letters.Resume(t.ctx, c.Resume, deadletter.Resumption{Rate: c.Rate, CanaryWait: c.CanaryWait}, tell)
+		})
 	case c.Cancel != "":
 		batch, err := letters.Cancel(t.ctx, c.Cancel)
 		if err != nil {
@@ -99,7 +118,22 @@ func (c *deadReplayCommand) Run(t *terminal) error {
 	if !t.agreed(fmt.Sprintf("Replay %d letters?", plan.Ready), c.Yes) {
 		return errNo
 	}
-	return c.begin(t, letters, deadletter.Request{Plan: plan, Rate: c.Rate, Canary: c.Canary, CanaryWait: c.CanaryWait})
+	return c.begin(t, letters, deadletter.Request{
+		Plan: plan, Rate: given(c.Rate, defaultRate), Canary: given(c.Canary, defaultCanary), CanaryWait: given(c.CanaryWait, defaultCanaryWait),
+	})
+}
+
+// usage refuses flags that would mean nothing.
+func (c *deadReplayCommand) usage() error {
+	switch {
+	case (c.Resume != "" || c.Cancel != "") && (c.deadFilter != deadFilter{} || c.All || c.Edit || c.Canary != nil):
+		return usagef("a replay that was begun keeps its letters and its canary: leave out filters, --all, --edit and --canary")
+	case c.Cancel != "" && (c.Rate != nil || c.CanaryWait != nil):
+		return usagef("a replay that is cancelled has no use for --rate and --canary-wait")
+	case c.Edit && (c.Seq == 0) == (c.Key == ""):
+		return usagef("--edit needs either --seq or --key")
+	}
+	return nil
 }
 
 func (c *deadReplayCommand) begin(t *terminal, letters *app.DeadLetters, request deadletter.Request) error {
@@ -108,21 +142,26 @@ func (c *deadReplayCommand) begin(t *terminal, letters *app.DeadLetters, request
 		return err
 	}
 	_, _ = fmt.Fprintf(t.stderr, "replay %s\n", batch.ID)
-	return c.work(t, letters, batch.ID)
+	return c.work(t, batch, func(tell func(deadletter.Progress)) (deadletter.Batch, error) {
+		return letters.Run(t.ctx, batch.ID, tell)
+	})
 }
 
-// work runs a batch and shows its progress.
-func (c *deadReplayCommand) work(t *terminal, letters *app.DeadLetters, id string) error {
+// work runs a batch, shows its progress and prints its record, also where the run ends in an error. begun is the record as far as it is known.
+func (c *deadReplayCommand) work(t *terminal, begun deadletter.Batch, run func(func(deadletter.Progress)) (deadletter.Batch, error)) error {
 	show, done := replayProgress(t.stderr)
-	batch, err := letters.Run(t.ctx, id, show)
+	batch, err := run(show)
 	done()
-	if batch.ID != "" && !batch.State.Ended() {
-		_, _ = fmt.Fprintf(t.stderr, "Go on with: worker dead replay --resume %s\n", id)
+	if batch.ID == "" {
+		batch = begun
 	}
-	if err != nil {
+	if batch.ID == "" {
 		return err
 	}
-	if err := c.printBatch(t, batch); err != nil {
+	if !batch.State.Ended() {
+		_, _ = fmt.Fprintf(t.stderr, "Go on with: worker dead replay --resume %s\n", batch.ID)
+	}
+	if err := errors.Join(err, c.printBatch(t, batch)); err != nil {
 		return err
 	}
 	if batch.State != deadletter.Done {
@@ -203,51 +242,6 @@ func progressLine(p deadletter.Progress) string {
 		return line + ", waiting for the first ones"
 	}
 	return line
-}
-
-// deadBatchesCommand lists replays.
-type deadBatchesCommand struct {
-	configFlag
-
-	JSON bool `help:"Print JSON."`
-}
-
-// Help returns the example of the command.
-func (deadBatchesCommand) Help() string {
-	return `Lists all replays that are on record, the one that changed longest ago first.
-
-Example:
-  worker dead batches`
-}
-
-// Run lists them.
-func (c *deadBatchesCommand) Run(t *terminal) error {
-	settings, err := c.load(t)
-	if err != nil {
-		return err
-	}
-	letters, err := app.OpenDeadLetters(t.ctx, settings, app.DeadLettersOptions{})
-	if err != nil {
-		return err
-	}
-	defer letters.Close(t.ctx)
-	batches := []deadletter.Batch{}
-	err = letters.Batches(t.ctx, func(batch deadletter.Batch) error {
-		batches = append(batches, batch)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return t.printJSON(batches)
-	}
-	table := newColumns(t.stdout)
-	table.row("ID", "STATE", "PUBLISHED", "SEEN", "OF", "BY", "CHANGED")
-	for _, b := range batches {
-		table.row(b.ID, b.State, b.Published, b.Seen, b.Total, b.Actor, b.Updated.Format(time.DateTime))
-	}
-	return table.flush()
 }
 
 // deadDropCommand deletes dead letters.
@@ -335,8 +329,11 @@ func (c *deadReplayCommand) edit(t *terminal, letters *app.DeadLetters) error {
 		return err
 	}
 	changed := slices.DeleteFunc(slices.Clone(edited.Diff), func(line string) bool { return strings.HasPrefix(line, "  ") })
-	if err := t.print(harmlessJSON(strings.Join(changed, "\n"))); err != nil {
+	if err := c.printChange(t, harmlessJSON(strings.Join(changed, "\n"))); err != nil {
 		return err
+	}
+	if !c.Apply && c.JSON {
+		return t.printJSON(plan)
 	}
 	if !c.Apply {
 		_, _ = fmt.Fprintln(t.stderr, "Nothing was changed. Run it again with --apply to do this.")
@@ -345,7 +342,16 @@ func (c *deadReplayCommand) edit(t *terminal, letters *app.DeadLetters) error {
 	if !t.agreed("Replay the letter so?", c.Yes) {
 		return errNo
 	}
-	return c.begin(t, letters, deadletter.Request{Plan: plan, Rate: c.Rate, Edit: edited})
+	return c.begin(t, letters, deadletter.Request{Plan: plan, Rate: given(c.Rate, defaultRate), Edit: edited})
+}
+
+// printChange prints what was edited. Standard output is left to the JSON, if that is asked for.
+func (c *deadReplayCommand) printChange(t *terminal, change string) error {
+	if !c.JSON {
+		return t.print(change)
+	}
+	_, _ = fmt.Fprintln(t.stderr, change)
+	return nil
 }
 
 // editText lets the operator's editor change a text. The file is the owner's alone and overwritten before it is removed.

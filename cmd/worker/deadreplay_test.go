@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -114,6 +116,71 @@ func TestInterruptedReplay(t *testing.T) {
 	m.dead(t, exitOK, &done, "replay", "--resume", id, "--json")
 	require.Equal(t, deadletter.Done, done.State)
 	require.Equal(t, 40, done.Published)
+	m.answered(t, "shop", keys)
+}
+
+// TestAReplayPrintsOneDocument interrupts a replay that prints JSON, and has another operator go on with it at another pace, who is written down.
+func TestAReplayPrintsOneDocument(t *testing.T) {
+	t.Parallel()
+	m := newMorgue(t)
+	m.startWorker(t)
+	keys := m.die(t, "shop", 30)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var stdout, stderr strings.Builder
+	ended := make(chan int, 1)
+	go func() {
+		args := []string{"dead", "replay", "--client", "shop", "--apply", "--yes", "--rate", "5", "--canary", "0", "--json", "-c", m.config}
+		ended <- run(ctx, args, nil, strings.NewReader(""), &stdout, &stderr)
+	}()
+	require.Eventually(t, func() bool { return strings.Count(fmt.Sprint(m.statuses(t, "shop")), "completed") >= 5 }, time.Minute, 20*time.Millisecond)
+	interrupt()
+	require.Equal(t, exitNo, <-ended, stderr.String())
+	var paused deadletter.Batch
+	require.NoError(t, json.Unmarshal([]byte(stdout.String()), &paused), stdout.String())
+	require.Equal(t, deadletter.Paused, paused.State)
+	require.Less(t, paused.Published, 30)
+	require.Contains(t, stderr.String(), "--resume "+paused.ID)
+
+	var done deadletter.Batch
+	m.dead(t, exitOK, &done, "replay", "--resume", paused.ID, "--rate", "500", "--canary-wait", "7s", "--by", "lee", "--why", "case 2", "--json")
+	require.Equal(t, deadletter.Done, done.State)
+	require.InDelta(t, 500, done.Rate, 0)
+	require.Equal(t, 7, done.CanaryWait)
+	m.answered(t, "shop", keys)
+	require.Contains(t, m.dead(t, exitOK, nil, "batches").stdout, "500/s")
+	stream, err := m.broker.JS.Stream(t.Context(), "DISCOUNT_AUDIT")
+	require.NoError(t, err)
+	resumed, err := stream.GetLastMsgForSubject(t.Context(), "discount.audit.replay.resume")
+	require.NoError(t, err)
+	var event struct {
+		Data query.AuditData `json:"data"`
+	}
+	require.NoError(t, query.ReadStrict(resumed.Data, &event))
+	require.Equal(t, query.AuditData{
+		Action: query.AuditReplayResume, Actor: "lee", Target: paused.ID, Reason: "case 2",
+		After: fmt.Sprintf("resumed after %d published, at 500/s", paused.Published),
+	}, event.Data)
+}
+
+// TestAnEditPrintsOneDocument has an edit's change beside the JSON, not in it.
+func TestAnEditPrintsOneDocument(t *testing.T) {
+	t.Parallel()
+	m := newMorgue(t)
+	m.startWorker(t)
+	keys := m.die(t, "shop", 1)
+	editor := m.editor(t, "s/12345678/87654321/")
+	dry := m.edit(t, editor, "--seq", "1", "--json")
+	require.Equal(t, exitOK, dry.code, dry.stderr)
+	var plan deadletter.Plan
+	require.NoError(t, json.Unmarshal([]byte(dry.stdout), &plan), dry.stdout)
+	require.Equal(t, 1, plan.Ready)
+	require.Contains(t, dry.stderr, `"cardBin": "87654321"`)
+	applied := m.edit(t, editor, "--seq", "1", "--apply", "--yes", "--json")
+	require.Equal(t, exitOK, applied.code, applied.stderr)
+	var done deadletter.Batch
+	require.NoError(t, json.Unmarshal([]byte(applied.stdout), &done), applied.stdout)
+	require.Equal(t, deadletter.Done, done.State)
 	m.answered(t, "shop", keys)
 }
 

@@ -47,7 +47,7 @@ func OpenDeadLetters(ctx context.Context, c config.Config, options DeadLettersOp
 	}
 	names, subjects := Topology(c).Names(), query.NewSubjects(c.Prefix)
 	letters, err := deadletter.Open(ctx, deadletter.Options{
-		JS: connected.JS, Names: names, Subjects: subjects, Ring: ring, Actor: options.Actor, Why: options.Why,
+		JS: connected.JS, Names: names, Subjects: subjects, Providers: served(c), Ring: ring, Actor: options.Actor, Why: options.Why,
 		Replayer: &publish.Replayer{JS: connected.JS, Subjects: subjects, Stream: names.Retries(), Timeout: c.NATS.RequestTimeout},
 		Auditor:  &publish.Auditor{JS: connected.JS, Subjects: subjects, Stream: names.Audit(), Timeout: c.NATS.RequestTimeout},
 		Resealer: &publish.Resealer{JS: connected.JS, Subjects: subjects, Stream: names.Dead(), Timeout: c.NATS.RequestTimeout},
@@ -61,6 +61,15 @@ func OpenDeadLetters(ctx context.Context, c config.Config, options DeadLettersOp
 		return nil, errors.Join(err, connected.Close(ctx))
 	}
 	return &DeadLetters{Letters: letters, broker: connected, decoder: decoder}, nil
+}
+
+// served returns the providers that are switched on.
+func served(c config.Config) []query.Provider {
+	var all []query.Provider
+	for _, name := range c.Providers.Enabled() {
+		all = append(all, query.Provider(name))
+	}
+	return all
 }
 
 // AcceptEdit takes the text of an edited query as a worker would.

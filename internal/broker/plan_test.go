@@ -145,6 +145,24 @@ func TestBucketsAreThoseOfTheClient(t *testing.T) {
 	}
 }
 
+func TestReplaysHaveAsMuchRoomAsTheirLetters(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ letters, want int64 }{
+		"few": {1 << 20, 64 << 20}, "as many as there are by default": {1 << 30, 256 << 20}, "many": {100 << 30, 25 << 30}, "any number": {0, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := brokertest.New(t, brokertest.WithTopology(func(topology *broker.Topology) { topology.Dead.MaxBytes = test.letters }))
+			stream, err := s.JS.Stream(t.Context(), "KV_"+s.Topology.Names().ReplaysBucket())
+			require.NoError(t, err)
+			require.Equal(t, test.want, stream.CachedInfo().Config.MaxBytes)
+			left, err := broker.Verify(t.Context(), s.JS, s.Topology)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
 func TestBucketsWork(t *testing.T) {
 	t.Parallel()
 	s := brokertest.New(t)

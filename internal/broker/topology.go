@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -118,7 +119,7 @@ func (t Topology) Streams() []jetstream.StreamConfig {
 
 	// Schedules force roll-ups on and the refusals of purges and of new messages off (server 2.15: checkStreamCfg).
 	// Whoever may publish here can therefore wipe the stream: only the worker may.
-	retries := t.stream(n.Retries(), t.Retries, append([]string{n.ScheduleFilter()}, subjectsOf(t.retryConsumers())...)...)
+	retries := t.stream(n.Retries(), t.Retries.around(t.Queries), append([]string{n.ScheduleFilter()}, subjectsOf(t.retryConsumers())...)...)
 	retries.Retention, retries.Discard = jetstream.WorkQueuePolicy, jetstream.DiscardOld
 	retries.AllowMsgSchedules, retries.AllowRollup = true, true
 
@@ -127,7 +128,7 @@ func (t Topology) Streams() []jetstream.StreamConfig {
 	results.DenyDelete, results.DenyPurge = true, true
 
 	// Single dead letters can be dropped by ops, all of them at once can't.
-	dead := t.stream(n.Dead(), t.Dead, n.DeadFilter())
+	dead := t.stream(n.Dead(), t.Dead.around(t.Queries), n.DeadFilter())
 	dead.DenyPurge = true
 
 	advisories := t.stream(n.Advisories(), t.Advisories, n.AdvisoryFilters()...)
@@ -154,9 +155,18 @@ func (t Topology) Buckets() []jetstream.KeyValueConfig {
 	}
 	return []jetstream.KeyValueConfig{
 		bucket(n.PaceBucket(), 0, 16*mib, "pace of the fleet's calls, one key per upstream account"),
-		bucket(n.ReplaysBucket(), 0, 64*mib, "records of replays"),
+		bucket(n.ReplaysBucket(), 0, roomForReplays(t.Dead.MaxBytes), "records of replays"),
 		bucket(n.AnswersBucket(), t.AnswerTTL, 256*mib, "recent answers"),
 	}
+}
+
+// roomForReplays returns how many bytes the records of replays may take, given those of the letters: a claim of each letter lies there. The smallest
+// letter takes seven times as much as its claim, and claims of letters that are gone stay until the next replay.
+func roomForReplays(letters int64) int64 {
+	if letters == 0 {
+		return orUnlimited(letters)
+	}
+	return max(64*mib, letters/4)
 }
 
 func (t Topology) stream(name string, limits Limits, subjects ...string) jetstream.StreamConfig {
@@ -166,6 +176,20 @@ func (t Topology) stream(name string, limits Limits, subjects ...string) jetstre
 		MaxAge: limits.MaxAge, MaxBytes: orUnlimited(limits.MaxBytes), MaxMsgSize: orUnlimited(limits.MaxMsgSize),
 		MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, Duplicates: window(limits.MaxAge),
 	}
+}
+
+// around returns limits with room for messages that carry one of the queries: sealed, it takes less than twice its size, and more if it is full of
+// bytes that JSON has to escape. The rest is for what was tried.
+func (l Limits) around(queries Limits) Limits {
+	const times = 4
+	switch {
+	case l.MaxMsgSize == 0: // There is room for all.
+	case queries.MaxMsgSize == 0, queries.MaxMsgSize > math.MaxInt32/times:
+		l.MaxMsgSize = 0
+	default:
+		l.MaxMsgSize = max(l.MaxMsgSize, times*queries.MaxMsgSize)
+	}
+	return l
 }
 
 // queryConsumers returns the consumers of the queries: one per provider and lane, and per client if the clients are named.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,24 @@ func TestQueriesStreamNamesWhatIsServed(t *testing.T) {
 	require.Equal(t, []string{"discount.query.easypay.interactive.*", "discount.query.easypay.bulk.*"}, streamNamed(t, topology, n.Queries()).Subjects)
 	require.Equal(t, []string{"discount.retry.at.>", "discount.retry.due.easypay.interactive.*", "discount.retry.due.easypay.bulk.*"},
 		streamNamed(t, topology, n.Retries()).Subjects)
+}
+
+// TestWhatCarriesAQueryHasRoomForIt raises the size of queries: their retries and letters, in which they lie sealed, have to fit too.
+func TestWhatCarriesAQueryHasRoomForIt(t *testing.T) {
+	t.Parallel()
+	for queries, want := range map[int32]int32{
+		0: -1, 1: 256 * kib, 64 * kib: 256 * kib, 128 * kib: 512 * kib, 8 * mib: 32 * mib, math.MaxInt32 / 4: math.MaxInt32 / 4 * 4, math.MaxInt32: -1,
+	} {
+		topology := DefaultTopology()
+		topology.Queries.MaxMsgSize = queries
+		n := topology.Names()
+		require.Equal(t, want, streamNamed(t, topology, n.Retries()).MaxMsgSize, queries)
+		require.Equal(t, want, streamNamed(t, topology, n.Dead()).MaxMsgSize, queries)
+		require.EqualValues(t, 256*kib, streamNamed(t, topology, n.Results()).MaxMsgSize, "a result does not carry it")
+	}
+	unlimited := DefaultTopology()
+	unlimited.Dead.MaxMsgSize = 0
+	require.EqualValues(t, -1, streamNamed(t, unlimited, unlimited.Names().Dead()).MaxMsgSize)
 }
 
 func TestConsumersShareTheWorkOut(t *testing.T) {

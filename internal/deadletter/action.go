@@ -8,7 +8,7 @@ import (
 // actions says for each code what is to be done about letters that died of it. A code that is not here has the advice of its reason.
 var actions = map[fault.Code]string{
 	fault.BadSubject:        "The message was on a subject that no provider serves: have its publisher use the right one, then drop it.",
-	fault.BadEnvelope:       "Its CloudEvents attributes are wrong: have its publisher mend them, then edit and replay it or drop it.",
+	fault.BadEnvelope:       "Its CloudEvents attributes are wrong: have its publisher mend them; edit and replay it if it has an id, else drop it.",
 	fault.BadJSON:           "It is not strict JSON: have its publisher mend and ask again, then drop it.",
 	fault.BadSchema:         "It breaks the schema of its provider: have its publisher mend it, then edit and replay it or drop it.",
 	fault.BadField:          "The provider's rules refuse one of its fields: edit and replay it, or have its publisher ask again and drop it.",

@@ -63,8 +63,10 @@ type Batch struct {
 	Finished time.Time `json:"finished,omitzero"`
 	// Run names the process at work, so that one that was overtaken notices.
 	Run string `json:"run,omitzero"`
-	// Doubts are the letters that were claimed last when the batch was cancelled, and may not have been published.
+	// Doubts are the letters that were claimed last when the batch was cancelled, and may not have been published. Looked is the ledger's last
+	// revision then: what a process has claimed later may not have been published either. Both are gone once that process has said its last word.
 	Doubts []uint64 `json:"doubts,omitzero"`
+	Looked uint64   `json:"looked,omitzero"`
 	// Payload replaces that of the one letter of a batch whose query was edited, sealed.
 	Payload string `json:"payload,omitzero"`
 }
@@ -117,7 +119,7 @@ func (l *Letters) Start(ctx context.Context, request Request) (Batch, error) {
 	if err := l.audit(ctx, action, r.ID, what); err != nil {
 		return Batch{}, err
 	}
-	if err := l.tidy(ctx); err != nil {
+	if err := l.tidy(ctx, tidyAtOnce+request.Plan.Ready); err != nil {
 		return Batch{}, fmt.Errorf("tidy up the ledger of replays: %w", err)
 	}
 	err := l.ledger.write(ctx, r)
@@ -147,12 +149,11 @@ func (l *Letters) Cancel(ctx context.Context, id string) (Batch, error) {
 		return Batch{}, err
 	}
 	for {
-		own, err := l.claimed(ctx, r)
-		if err != nil {
+		if err := l.doubted(ctx, r); err != nil {
 			return r.Batch, err
 		}
-		r.State, r.Finished, r.Doubts = Cancelled, time.Now().UTC(), r.atHand(own)
-		err = l.ledger.write(ctx, r)
+		r.State, r.Finished = Cancelled, time.Now().UTC()
+		err := l.ledger.write(ctx, r)
 		if !errors.Is(err, errTaken) {
 			return r.Batch, err
 		}

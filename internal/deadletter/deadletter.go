@@ -5,7 +5,6 @@ package deadletter
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,8 +30,10 @@ type Options struct {
 	JS       jetstream.JetStream
 	Names    broker.Names
 	Subjects query.Subjects
-	Replayer Replayer
-	Auditor  Auditor
+	// Providers are those that the site's workers serve. A letter of another one can't be asked again: no stream takes its replay.
+	Providers []query.Provider
+	Replayer  Replayer
+	Auditor   Auditor
 	// Resealer may be nil for those who do not seal letters anew.
 	Resealer Resealer
 	// Ring opens and seals payloads. It may be nil for those who neither reveal nor edit.
@@ -54,19 +55,30 @@ type Letters struct {
 	ledger  *ledger
 }
 
-// Open binds to the streams and the bucket, and creates nothing.
+// Open binds to the streams and the bucket, and creates nothing. A broker that is away or starting is asked again until the patience is over.
+// An error is Unavailable and says what to do: BrokerRefused if a stream or the bucket is missing, BrokerUnreachable if there is no answer or
+// a right is missing.
 func Open(ctx context.Context, options Options) (*Letters, error) {
 	l := &Letters{Options: options}
-	for name, stream := range map[string]*jetstream.Stream{options.Names.Dead(): &l.dead, options.Names.Results(): &l.results} {
-		bound, err := options.JS.Stream(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("bind to stream %s: %w", name, err)
+	for _, one := range []struct {
+		name string
+		into *jetstream.Stream
+	}{{options.Names.Dead(), &l.dead}, {options.Names.Results(), &l.results}} {
+		if err := l.bind(ctx, "stream "+one.name, func(ctx context.Context) error {
+			var err error
+			*one.into, err = options.JS.Stream(ctx, one.name)
+			return err
+		}); err != nil {
+			return nil, err
 		}
-		*stream = bound
 	}
-	bucket, err := options.JS.KeyValue(ctx, options.Names.ReplaysBucket())
-	if err != nil {
-		return nil, fmt.Errorf("bind to bucket %s: %w", options.Names.ReplaysBucket(), err)
+	var bucket jetstream.KeyValue
+	if err := l.bind(ctx, "bucket "+options.Names.ReplaysBucket(), func(ctx context.Context) error {
+		var err error
+		bucket, err = options.JS.KeyValue(ctx, options.Names.ReplaysBucket())
+		return err
+	}); err != nil {
+		return nil, err
 	}
 	l.ledger = &ledger{bucket: bucket, steady: l.steady}
 	return l, nil

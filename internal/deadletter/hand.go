@@ -30,7 +30,7 @@ func (r *run) publish(ctx context.Context, due []*judged) error {
 	for i, owner := range owners {
 		switch {
 		case owner.Batch != r.ID:
-			due[i].standing = Owned
+			due[i].standing = r.desk.heldSince(owner.At)
 			continue
 		case owner.Run != r.name && r.desk.resultsForget(owner.At):
 			due[i].standing = Doubtful
@@ -82,8 +82,9 @@ func (r *run) retry(letter *Letter, failed uint64) query.Retry {
 	if r.Payload != "" {
 		payload = r.Payload
 	}
+	asked := letter.Query
 	return query.Retry{
-		Origin: letter.Origin, FirstSeen: time.Now().UTC(), Attempts: withoutPanics(letter.Attempts), Payload: payload,
+		Origin: letter.Origin, FirstSeen: time.Now().UTC(), Attempts: withoutPanics(letter.Attempts), Asked: &asked, Payload: payload,
 		Replay: &query.Replay{
 			ReplayRef: query.ReplayRef{Revision: letter.Revision + 1, Batch: r.ID, Actor: r.Actor},
 			Result:    failed, Letter: letter.Sequence, TraceParent: letter.TraceParent,

@@ -11,7 +11,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -20,6 +19,9 @@ var ErrNoBatch = errors.New("no such replay")
 
 // errTaken is a record that somebody else has written since it was read.
 var errTaken = errors.New("somebody else has changed the replay's record")
+
+// errUnheard is a claim that was there and can't be read: it was released, or a replica of the bucket has yet to hear of it.
+var errUnheard = errors.New("the claim of the dead letter can't be read yet")
 
 // ledger keeps the records of batches and who owns which letter. Every write is conditional: a read may be old.
 type ledger struct {
@@ -33,6 +35,9 @@ type claim struct {
 	Batch string    `json:"batch"`
 	Run   string    `json:"run"`
 	At    time.Time `json:"at"`
+
+	// revision is the claim's place in the ledger, if it was read from there.
+	revision uint64
 }
 
 func claimKey(sequence uint64) string { return "letter." + strconv.FormatUint(sequence, 10) }
@@ -46,17 +51,22 @@ func (l *ledger) take(ctx context.Context, sequence uint64, mine claim, free fun
 	if err != nil {
 		return claim{}, fmt.Errorf("encode claim: %w", err)
 	}
+	var entry jetstream.KeyValueEntry
 	err = l.steady(ctx, "claim dead letter", func(ctx context.Context) error {
 		_, err := l.bucket.Create(ctx, claimKey(sequence), value)
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return err
+		}
+		entry, err = l.bucket.Get(ctx, claimKey(sequence))
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return errUnheard
+		}
 		return err
 	})
-	if !errors.Is(err, jetstream.ErrKeyExists) {
+	if err != nil || entry == nil {
 		return mine, err
 	}
-	owner, revision, err := l.claimOf(ctx, sequence)
-	if err == nil && owner == nil {
-		err = fault.New("read claim", fault.Unavailable, fault.BrokerUnreachable) // A replica of the bucket has yet to hear of it.
-	}
+	owner, err := readClaim(sequence, entry)
 	if err != nil {
 		return claim{}, err
 	}
@@ -67,36 +77,54 @@ func (l *ledger) take(ctx context.Context, sequence uint64, mine claim, free fun
 		return *owner, err
 	}
 	err = l.steady(ctx, "take dead letter over", func(ctx context.Context) error {
-		_, err := l.bucket.Update(ctx, claimKey(sequence), value, revision)
+		_, err := l.bucket.Update(ctx, claimKey(sequence), value, owner.revision)
 		return err
 	})
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return mine, err
 	}
 	owner, err = l.owner(ctx, sequence) // Somebody was first, perhaps this very process: the confirmation got lost.
-	if err != nil || owner == nil {
+	switch {
+	case err != nil:
 		return claim{}, err
+	case owner == nil:
+		return l.take(ctx, sequence, mine, free) // It was released meanwhile.
+	default:
+		return *owner, nil
 	}
-	return *owner, nil
 }
 
 // owner returns the claim of a letter, nil if there is none.
 func (l *ledger) owner(ctx context.Context, sequence uint64) (*claim, error) {
-	owner, _, err := l.claimOf(ctx, sequence)
-	return owner, err
-}
-
-// claimOf returns the claim of a letter and its revision, nil if there is none.
-func (l *ledger) claimOf(ctx context.Context, sequence uint64) (*claim, uint64, error) {
 	entry, err := l.get(ctx, claimKey(sequence))
 	if entry == nil || err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	var owner claim
-	if err := query.ReadStrict(entry.Value(), &owner); err != nil {
-		return nil, 0, fmt.Errorf("claim of dead letter %d: %w", sequence, err)
+	return readClaim(sequence, entry)
+}
+
+// readClaim reads the claim of a letter.
+func readClaim(sequence uint64, entry jetstream.KeyValueEntry) (*claim, error) {
+	owner := &claim{revision: entry.Revision()}
+	if err := query.ReadStrict(entry.Value(), owner); err != nil {
+		return nil, fmt.Errorf("claim of dead letter %d: %w", sequence, err)
 	}
-	return &owner, entry.Revision(), nil
+	return owner, nil
+}
+
+// release takes the claim of a letter back that a batch has made. One that was taken over meanwhile stays.
+func (l *ledger) release(ctx context.Context, sequence uint64, batch string) error {
+	owner, err := l.owner(ctx, sequence)
+	if err != nil || owner == nil || owner.Batch != batch {
+		return err
+	}
+	err = l.steady(ctx, "release dead letter", func(ctx context.Context) error {
+		return l.bucket.Delete(ctx, claimKey(sequence), jetstream.LastRevision(owner.revision))
+	})
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return nil // It was taken over, or this is the second try of a write that was carried out.
+	}
+	return err
 }
 
 // get returns an entry, nil if there is none.

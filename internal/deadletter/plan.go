@@ -34,7 +34,7 @@ func (l *Letters) PlanReplay(ctx context.Context, filter Filter) (Plan, error) {
 		}
 		free, err := l.free(ctx, *owner, letter.Sequence, filter.Again)
 		if !free {
-			standing = Owned
+			standing = l.heldSince(owner.At)
 		}
 		return standing, err
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"discountquery.example/worker/internal/publish"
+	"discountquery.example/worker/internal/query"
 )
 
 // shelf is a stream that is one message, as often as it is asked for below a sequence, so that no time passes but what a replay waits.
@@ -125,7 +126,9 @@ func TestRateIsKept(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				published := &clock{began: time.Now()}
-				l := &Letters{Options: Options{Subjects: b.subject, Replayer: published, Timeout: time.Second, Patience: time.Second}}
+				l := &Letters{Options: Options{
+					Subjects: b.subject, Providers: []query.Provider{query.EasyPay}, Replayer: published, Timeout: time.Second, Patience: time.Second,
+				}}
 				l.dead, l.results = &shelf{message: letter, last: letters}, &shelf{message: result, last: 1}
 				l.ledger = &ledger{bucket: &drawer{entries: map[string]*entry{}}, steady: l.steady}
 				r := &record{Batch: Batch{ID: "batch", Rate: test.rate, Upto: letters, Total: letters, State: Paused}}

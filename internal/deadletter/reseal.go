@@ -149,13 +149,17 @@ func (l *Letters) reseal(ctx context.Context, letter *Letter, sealer *card.Seale
 		if moved = outside(editions, sealer.KeyID()); err != nil || moved == 0 {
 			return 0, Ready, err // They were dropped meanwhile, or sealed anew with an earlier letter of the query.
 		}
+		kept := inOrder(editions, sealer.KeyID())
+		events, err := l.sealedAnew(editions[len(kept):], sealer)
+		if err != nil {
+			return 0, Unopened, nil //nolint:nilerr // That it can't be opened is all there is to say.
+		}
 		standing, err := l.mayMove(ctx, editions)
 		if err != nil || standing != Ready {
 			return 0, standing, err
 		}
-		standing, err = l.move(ctx, editions, last, sealer)
-		if !errors.Is(err, errMoved) {
-			return moved, standing, err
+		if err = l.move(ctx, editions, kept, events, last); !errors.Is(err, errMoved) {
+			return moved, Ready, err
 		}
 	}
 }
@@ -195,12 +199,17 @@ func (l *Letters) editionsOf(ctx context.Context, key string) (editions []editio
 }
 
 // mayMove claims the newest letter of a query, so that no replay takes it, and returns Ready, or why it can't be moved now. A replay that is
-// under way names the letter's place, and so does the worker that has yet to write the query's result.
+// under way names the letter's place, and so does the worker that has yet to write the query's result. The letter of a query that has its
+// answer is claimed for good, from before that came, if nobody owns it.
 func (l *Letters) mayMove(ctx context.Context, editions []edition) (Standing, error) {
 	newest := editions[len(editions)-1].copies
 	letter := newest[len(newest)-1]
 	standing, _, err := l.standing(ctx, letter)
-	if err != nil || standing == Answered || standing == Unserved {
+	if err != nil || standing == Unserved {
+		return Ready, err
+	}
+	if standing == Answered {
+		_, err := l.ledger.take(ctx, letter.Sequence, claim{Batch: answeredBatch, Run: answeredBatch, At: letter.Stored}, ofReseal)
 		return Ready, err
 	}
 	if standing != Ready {
@@ -209,30 +218,36 @@ func (l *Letters) mayMove(ctx context.Context, editions []edition) (Standing, er
 	mine := claim{Batch: resealBatch, Run: resealBatch, At: time.Now().UTC()}
 	owner, err := l.ledger.take(ctx, letter.Sequence, mine, func(owner claim) (bool, error) { return l.free(ctx, owner, letter.Sequence, false) })
 	if err == nil && owner.Batch != resealBatch {
-		return Owned, nil
+		return l.heldSince(owner.At), nil
 	}
 	return Ready, err
 }
 
-// resealBatch owns the letters that are being sealed anew. They are gone when that is done.
-const resealBatch = "reseal"
+// Owners that are no batches.
+const (
+	// resealBatch owns the letters that are being sealed anew. They are gone when that is done.
+	resealBatch = "reseal"
+	// answeredBatch owns the letters that were found answered then, and have no other owner.
+	answeredBatch = "answered"
+)
 
-// move stores what is not sealed to the sealer's key once more, and all letters of the query that came after it, so that the order of their
-// revisions stays, and then deletes the rest. errMoved means that the letters are not those that were read any more.
-func (l *Letters) move(ctx context.Context, editions []edition, last uint64, sealer *card.Sealer) (Standing, error) {
-	kept := inOrder(editions, sealer.KeyID())
-	var events [][]byte
-	for _, one := range editions[len(kept):] {
-		event, err := l.sealedAnew(one.copies[0], sealer)
-		if err != nil {
-			return Unopened, nil //nolint:nilerr // That it can't be opened is all there is to say.
-		}
-		events = append(events, event)
-	}
+// ofReseal tells that a claim holds a letter no longer than until it is sealed anew.
+func ofReseal(owner claim) (bool, error) { return owner.Batch == resealBatch, nil }
+
+// move stores the events of the letters once more that are not kept, which come after those that are, so that the order of their revisions
+// stays, and then deletes the rest. errMoved means that the letters are not those that were read any more.
+func (l *Letters) move(ctx context.Context, editions []edition, kept []uint64, events [][]byte, last uint64) error {
+	places := slices.Clone(kept)
 	for i, event := range events {
 		var err error
 		if last, err = l.store(ctx, editions[len(kept)+i].copies[0], event, last); err != nil {
-			return "", err
+			return err
+		}
+		places = append(places, last)
+	}
+	for i, one := range editions {
+		if err := l.inherit(ctx, one.copies, places[i]); err != nil {
+			return err
 		}
 	}
 	for _, one := range editions {
@@ -241,11 +256,29 @@ func (l *Letters) move(ctx context.Context, editions []edition, last uint64, sea
 				continue
 			}
 			if err := l.remove(ctx, copied.Sequence); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	return Ready, nil
+	return nil
+}
+
+// inherit hands the claim of an edition's copies on to the place where it stays, so that what was replayed once is not taken for new there.
+// The claim of reseal itself ends here.
+func (l *Letters) inherit(ctx context.Context, copies []*Letter, place uint64) error {
+	for _, copied := range copies {
+		owner, err := l.ledger.owner(ctx, copied.Sequence)
+		if err != nil {
+			return err
+		}
+		if owner == nil || owner.Batch == resealBatch {
+			continue
+		}
+		if _, err := l.ledger.take(ctx, place, *owner, ofReseal); err != nil {
+			return err
+		}
+	}
+	return l.ledger.release(ctx, place, resealBatch)
 }
 
 // inOrder returns the places of the first letters that can stay: those that are sealed to a key and lie in the order of their revisions.
@@ -263,8 +296,21 @@ func inOrder(editions []edition, kid string) []uint64 {
 	return kept
 }
 
-// sealedAnew returns the event of a letter with its payload sealed to another key. All else stays byte for byte.
-func (l *Letters) sealedAnew(letter *Letter, sealer *card.Sealer) ([]byte, error) {
+// sealedAnew returns the events of editions with their payloads sealed to another key.
+func (l *Letters) sealedAnew(editions []edition, sealer *card.Sealer) ([][]byte, error) {
+	var events [][]byte
+	for _, one := range editions {
+		event, err := l.sealAnew(one.copies[0], sealer)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, event)
+	}
+	return events, nil
+}
+
+// sealAnew returns the event of a letter with its payload sealed to another key. All else stays byte for byte.
+func (l *Letters) sealAnew(letter *Letter, sealer *card.Sealer) ([]byte, error) {
 	plaintext, err := l.Ring.Open(letter.Payload, len(letter.Payload))
 	if err != nil {
 		return nil, err

@@ -35,8 +35,23 @@ func mayDrop() []string {
 	return append(mayLook(), "discount.audit.dead.*", "$JS.API.STREAM.MSG.DELETE.DISCOUNT_DEAD")
 }
 
-// operator is a user of a server that holds copies of a bundle's letters and results, with the rights given.
+// operator opens the letters as a user of a server that holds copies of a bundle's letters and results, with the rights given.
 func (b *bundle) operator(t *testing.T, rights []string) *Letters {
+	t.Helper()
+	js := b.copied(t, rights)
+	l, err := Open(t.Context(), Options{
+		JS: js, Names: b.Names, Subjects: b.subject, Ring: b.ring, Actor: "kim@desk", Timeout: time.Second, Patience: 2 * time.Second,
+		Providers: []query.Provider{query.EasyPay, query.UnionPay},
+		Replayer:  &publish.Replayer{JS: js, Subjects: b.subject, Stream: b.Names.Retries(), Timeout: time.Second},
+		Auditor:   &publish.Auditor{JS: js, Subjects: b.subject, Stream: b.Names.Audit(), Timeout: time.Second},
+		Resealer:  &publish.Resealer{JS: js, Subjects: b.subject, Stream: b.Names.Dead(), Timeout: time.Second},
+	})
+	require.NoError(t, err)
+	return l
+}
+
+// copied connects as a user with the rights given to a server that holds copies of a bundle's letters and results.
+func (b *bundle) copied(t *testing.T, rights []string) jetstream.JetStream {
 	t.Helper()
 	running, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
@@ -67,15 +82,7 @@ func (b *bundle) operator(t *testing.T, rights []string) *Letters {
 	for _, name := range []string{b.Names.Dead(), b.Names.Results()} {
 		b.copyStream(t, name, admin)
 	}
-	js := connect("operator")
-	l, err := Open(t.Context(), Options{
-		JS: js, Names: b.Names, Subjects: b.subject, Ring: b.ring, Actor: "kim@desk", Timeout: time.Second, Patience: 2 * time.Second,
-		Replayer: &publish.Replayer{JS: js, Subjects: b.subject, Stream: b.Names.Retries(), Timeout: time.Second},
-		Auditor:  &publish.Auditor{JS: js, Subjects: b.subject, Stream: b.Names.Audit(), Timeout: time.Second},
-		Resealer: &publish.Resealer{JS: js, Subjects: b.subject, Stream: b.Names.Dead(), Timeout: time.Second},
-	})
-	require.NoError(t, err)
-	return l
+	return connect("operator")
 }
 
 func (b *bundle) copyStream(t *testing.T, name string, to jetstream.JetStream) {

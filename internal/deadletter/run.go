@@ -51,6 +51,8 @@ type run struct {
 	doubts  []uint64
 	pending []*judged
 	limiter *rate.Limiter
+	// wanted is the rate that was asked for and is not in force yet, nil if there is none.
+	wanted  *float64
 	began   time.Time
 	seen    int
 	saved   time.Time
@@ -64,7 +66,12 @@ type run struct {
 //
 // Letters are published in the order in which they died, one after the other, so that the queries of one card do not overtake each other.
 func (l *Letters) Run(ctx context.Context, id string, tell func(Progress)) (Batch, error) {
-	r, err := l.takeOver(ctx, id)
+	return l.work(ctx, id, Resumption{}, tell)
+}
+
+// work is Run of a batch that is changed when it is taken over.
+func (l *Letters) work(ctx context.Context, id string, change Resumption, tell func(Progress)) (Batch, error) {
+	r, err := l.takeOver(ctx, id, change)
 	if err != nil {
 		return Batch{}, err
 	}
@@ -74,13 +81,16 @@ func (l *Letters) Run(ctx context.Context, id string, tell func(Progress)) (Batc
 	r.tell = tell
 	if r.own, err = l.claimed(ctx, r.record); err == nil {
 		r.doubts = r.atHand(r.own)
+		err = r.changePace(ctx)
+	}
+	if err == nil {
 		err = r.walk(ctx)
 	}
 	return r.end(ctx, err)
 }
 
 // takeOver makes this process the one that works on the batch.
-func (l *Letters) takeOver(ctx context.Context, id string) (*run, error) {
+func (l *Letters) takeOver(ctx context.Context, id string, change Resumption) (*run, error) {
 	for {
 		stored, err := l.ledger.read(ctx, id)
 		if err != nil {
@@ -88,7 +98,7 @@ func (l *Letters) takeOver(ctx context.Context, id string) (*run, error) {
 		}
 		r := &run{
 			record: stored, desk: l, name: rand.Text(), began: time.Now(), seen: stored.Seen,
-			limiter: rate.NewLimiter(rate.Limit(stored.Rate), max(1, int(stored.Rate*catchUp.Seconds()))),
+			limiter: limiterOf(stored.Rate), wanted: change.Rate,
 		}
 		if stored.State.Ended() {
 			return r, nil
@@ -97,6 +107,9 @@ func (l *Letters) takeOver(ctx context.Context, id string) (*run, error) {
 			r.Canaries = nil // The cause was repaired, they say: that must be proven anew.
 		}
 		r.State, r.Run = Running, r.name
+		if change.CanaryWait != nil {
+			r.CanaryWait = int(change.CanaryWait.Seconds())
+		}
 		if r.LeftOut == nil {
 			r.LeftOut = map[Standing]int{}
 		}
@@ -206,16 +219,19 @@ func (r *run) deal(ctx context.Context) error {
 	r.Seen += len(r.pending)
 	r.unsaved += len(r.pending)
 	r.pending = r.pending[:0]
+	if err := r.changePace(ctx); err != nil {
+		return err
+	}
 	if err := r.saveIfDue(ctx); err != nil {
 		return err
 	}
 	return r.proveCanaries(ctx)
 }
 
-// published tells whether an earlier run has published a letter for certain.
+// published tells whether an earlier run has published a letter for certain. One in doubt was, if its query went on since.
 func (r *run) published(next *judged) bool {
 	sequence := next.letter.Sequence
-	return slices.Contains(r.own, sequence) && (!slices.Contains(r.doubts, sequence) || next.standing != Ready)
+	return slices.Contains(r.own, sequence) && (!slices.Contains(r.doubts, sequence) || next.standing != Ready && next.standing != Unserved)
 }
 
 func (r *run) countPublished(letter *Letter) {
@@ -281,13 +297,13 @@ func (r *run) end(ctx context.Context, err error) (Batch, error) {
 func (r *run) overtaken(ctx context.Context, clean bool) (Batch, error) {
 	stored, err := r.desk.ledger.read(ctx, r.ID)
 	if err != nil {
-		return Batch{}, err
+		return r.Batch, err
 	}
 	if stored.State != Cancelled {
 		return stored.Batch, fmt.Errorf("another process has taken over replay %s", r.ID)
 	}
-	if clean && stored.Run == r.name && len(stored.Doubts) > 0 {
-		stored.Doubts = nil
+	if clean && stored.Run == r.name {
+		stored.Doubts, stored.Looked = nil, 0
 		err = r.desk.ledger.write(ctx, stored)
 	}
 	return stored.Batch, err

@@ -91,9 +91,10 @@ func (b *bundle) open(change func(*Options)) *Letters {
 	names := b.server.Topology.Names()
 	o := Options{
 		JS: b.server.JS, Names: names, Subjects: b.subject, Ring: b.ring, Actor: "kim@desk", Why: "case 1", Timeout: 5 * time.Second, Patience: patience,
-		Replayer: &publish.Replayer{JS: b.server.JS, Subjects: b.subject, Stream: names.Retries(), Timeout: 5 * time.Second},
-		Auditor:  &publish.Auditor{JS: b.server.JS, Subjects: b.subject, Stream: names.Audit(), Timeout: 5 * time.Second},
-		Resealer: &publish.Resealer{JS: b.server.JS, Subjects: b.subject, Stream: names.Dead(), Timeout: 5 * time.Second},
+		Providers: []query.Provider{query.EasyPay, query.UnionPay},
+		Replayer:  &publish.Replayer{JS: b.server.JS, Subjects: b.subject, Stream: names.Retries(), Timeout: 5 * time.Second},
+		Auditor:   &publish.Auditor{JS: b.server.JS, Subjects: b.subject, Stream: names.Audit(), Timeout: 5 * time.Second},
+		Resealer:  &publish.Resealer{JS: b.server.JS, Subjects: b.subject, Stream: names.Dead(), Timeout: 5 * time.Second},
 	}
 	if change != nil {
 		change(&o)

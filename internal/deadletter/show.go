@@ -14,7 +14,7 @@ import (
 type Shown struct {
 	Letter
 
-	// Standing says whether a replay would ask it again; Batch names the replay that owns it, if one does.
+	// Standing says whether a replay would ask it again; Batch names the replay that claimed it last, if one has.
 	Standing Standing `json:"standing"`
 	Batch    string   `json:"batch,omitzero"`
 	// Action is what to do about it, in one sentence.
@@ -28,14 +28,19 @@ func (l *Letters) Show(ctx context.Context, letter Letter) (Shown, error) {
 	if err != nil {
 		return shown, err
 	}
-	owner, err := l.ledger.owner(ctx, letter.Sequence)
-	if owner != nil {
-		shown.Batch = owner.Batch
-		if standing == Ready {
-			standing = Owned
-		}
-	}
 	shown.Standing = standing
+	owner, err := l.ledger.owner(ctx, letter.Sequence)
+	if owner == nil || err != nil {
+		return shown, err
+	}
+	shown.Batch = owner.Batch
+	if standing != Ready {
+		return shown, nil
+	}
+	free, err := l.free(ctx, *owner, letter.Sequence, false)
+	if !free {
+		shown.Standing = l.heldSince(owner.At)
+	}
 	return shown, err
 }
 

@@ -2,8 +2,10 @@ package deadletter
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"discountquery.example/worker/internal/fault"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -22,9 +24,9 @@ const (
 	Unsettled Standing = "unsettled"
 	// Owned is a letter that another replay has published or is about to.
 	Owned Standing = "owned"
-	// Doubtful is a letter whose replay was under way when the replaying process died, so long ago that its outcome may be gone.
+	// Doubtful is a letter that a replay has claimed so long ago that an answer may have come and gone since.
 	Doubtful Standing = "doubtful"
-	// Unserved is a letter that can't be asked again: it can't be read, or its message was on no provider's subject.
+	// Unserved is a letter that can't be asked again: it can't be read, nothing of its query was kept, or no provider that is served takes it.
 	Unserved Standing = "unserved"
 )
 
@@ -36,7 +38,7 @@ func Standings() []Standing {
 // standing looks a letter's query up and returns how it stands, and the sequence of the failed result that a replay would supersede,
 // 0 if that is gone.
 func (l *Letters) standing(ctx context.Context, letter *Letter) (Standing, uint64, error) {
-	if letter.Unreadable || letter.Query.Provider != query.EasyPay && letter.Query.Provider != query.UnionPay {
+	if letter.Unreadable || letter.Code == fault.ForbiddenCardData || letter.Emptied || !slices.Contains(l.Providers, letter.Query.Provider) {
 		return Unserved, 0, nil
 	}
 	message, err := l.last(ctx, l.results, l.Subjects.ResultGuard(letter.Query.Key))
@@ -69,16 +71,16 @@ func (l *Letters) withoutResult(ctx context.Context, letter *Letter) (Standing, 
 		}
 		return Ready, 0, err
 	}
-	if info := l.results.CachedInfo(); letter.Stored.Before(info.Created) || l.resultsForget(letter.Stored) {
+	if l.resultsForget(letter.Stored) {
 		return Ready, 0, nil
 	}
 	return Unsettled, 0, nil
 }
 
-// resultsForget tells whether results that old are not kept any more.
+// resultsForget tells whether results of that time are not kept any more, or were lost with their stream.
 func (l *Letters) resultsForget(at time.Time) bool {
-	maxAge := l.results.CachedInfo().Config.MaxAge
-	return maxAge > 0 && time.Since(at) > maxAge
+	info := l.results.CachedInfo()
+	return at.Before(info.Created) || info.Config.MaxAge > 0 && time.Since(at) > info.Config.MaxAge
 }
 
 // readResult tells whether a result is completed, and after how many replays it was written.

@@ -3,8 +3,10 @@ package deadletter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"discountquery.example/worker/internal/fault"
@@ -41,10 +43,42 @@ func (l *Letters) steady(ctx context.Context, what string, exchange func(context
 	}
 }
 
+// bind is steady for what must be there. The broker tells that a right is missing beside the exchange, which is only not answered; once it did,
+// nothing is asked again.
+func (l *Letters) bind(ctx context.Context, what string, exchange func(context.Context) error) error {
+	operation, conn := "bind to "+what, l.JS.Conn()
+	err := l.steady(ctx, operation, func(ctx context.Context) error {
+		before := conn.LastError()
+		err := exchange(ctx)
+		now := conn.LastError()
+		news := now != before //nolint:errorlint // The question is whether it is the same one.
+		if err != nil && news && errors.Is(now, nats.ErrPermissionViolation) {
+			return fault.Because(operation, fault.Unavailable, fault.BrokerUnreachable, now)
+		}
+		return err
+	})
+	switch refused, ok := errors.AsType[*jetstream.APIError](err); {
+	case err == nil || fault.KindOf(err) == fault.Interrupted:
+		return err
+	case fault.CodeOf(err) == fault.BrokerUnreachable:
+		return fmt.Errorf("no answer: the broker is away, or this user lacks a right: %w", err)
+	case ok && refused.ErrorCode != jetstream.JSErrCodeStreamNotFound:
+		err = fault.Because(operation, fault.Unavailable, fault.BrokerRefused, err)
+		return fmt.Errorf("the broker refused it (%d): %w", refused.ErrorCode, err)
+	default: // A stream or a bucket that is not there.
+		err = fault.Because(operation, fault.Unavailable, fault.BrokerRefused, err)
+		return fmt.Errorf("the broker has no %s, see what is missing with `worker setup`: %w", what, err)
+	}
+}
+
 // answered tells whether an error is the broker's last word.
 func answered(err error) bool {
-	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
-		return true
+	for _, word := range []error{
+		jetstream.ErrKeyNotFound, jetstream.ErrMsgDeleteUnsuccessful, jetstream.ErrBucketNotFound, nats.ErrPermissionViolation,
+	} {
+		if errors.Is(err, word) {
+			return true
+		}
 	}
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && refused.Code < 500 && refused.ErrorCode != wrongLastSequenceInFlight

@@ -18,12 +18,14 @@ import (
 	"discountquery.example/worker/internal/query"
 )
 
-// Codes of the server for a publish whose expected sequence did not hold (nats-server errors.json).
+// Codes of the server for a publish whose expected sequence did not hold, or that it can't ever take (nats-server errors.json).
 const (
 	// wrongLastSequence is final: a message under the guard is stored.
 	wrongLastSequence jetstream.ErrorCode = 10071
 	// wrongLastSequenceInFlight is not: another publish under the guard is under way and may still fail.
 	wrongLastSequenceInFlight jetstream.ErrorCode = 10164
+	// messageTooLarge is final too: the stream takes no message of that size.
+	messageTooLarge jetstream.ErrorCode = 10054
 )
 
 // Options are the parts of a Publisher.
@@ -64,7 +66,8 @@ func New(ctx context.Context, options Options) (*Publisher, error) {
 
 // StoreResult stores a result of q under the guard: no other result of its key is stored, but for the failed one that a replay supersedes.
 // It tries until the broker has confirmed the write or ctx ends. A Duplicate fault means that the query has a result already, be it by
-// another worker or by an earlier try of this call whose confirmation was lost.
+// another worker or by an earlier try of this call whose confirmation was lost. A fault with the code TooLarge means that the broker takes no
+// message of that size; the other writes return it too.
 func (p *Publisher) StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error {
 	key := q.Key()
 	message := eventMessage(p.Subjects.Result(key, q.Provider, q.Client, string(status)), event)
@@ -81,7 +84,7 @@ func (p *Publisher) StoreDead(ctx context.Context, q *query.Query, reason query.
 	key := q.Key()
 	message := eventMessage(p.Subjects.Dead(key, q.Provider, q.Client, string(reason)), event)
 	err := p.guarded(ctx, message, guard{
-		what: storeDead, stream: p.dead, name: p.DeadStream, subject: p.Subjects.DeadGuard(key), after: supersedes(q).Letter,
+		what: storeDead, stream: p.dead, name: p.DeadStream, subject: p.Subjects.DeadGuard(key), after: supersedes(q).Letter, droppable: true,
 	})
 	if fault.KindOf(err) == fault.Duplicate {
 		return nil
@@ -96,6 +99,8 @@ type guard struct {
 	name    string
 	subject string
 	after   uint64
+	// droppable tells that the message with that sequence may have been deleted alone, so that an older one is the last again.
+	droppable bool
 }
 
 func supersedes(q *query.Query) query.Replay {
@@ -106,18 +111,18 @@ func supersedes(q *query.Query) query.Replay {
 }
 
 // guarded stores a message under its guard. What a replay supersedes may have been dropped or grown too old meanwhile: then nothing is
-// left to supersede.
+// left to supersede, or what is left is older.
 func (p *Publisher) guarded(ctx context.Context, message *nats.Msg, g guard) error {
 	err := p.confirm(ctx, g.what, message, g.options()...)
-	if fault.KindOf(err) != fault.Duplicate || g.after == 0 {
-		return err
+	for fault.KindOf(err) == fault.Duplicate && g.after > 0 {
+		last, _, missing := p.read(ctx, g.what, g.stream, g.subject)
+		if missing != nil || last >= g.after || last > 0 && !g.droppable {
+			return errors.Join(missing, err)
+		}
+		g.after = last
+		err = p.confirm(ctx, g.what, message, g.options()...)
 	}
-	found, missing := p.read(ctx, g.what, g.stream, g.subject, 0)
-	if missing != nil || found != nil {
-		return errors.Join(missing, err)
-	}
-	g.after = 0
-	return p.confirm(ctx, g.what, message, g.options()...)
+	return err
 }
 
 func (g guard) options() []jetstream.PublishOpt {
@@ -141,54 +146,75 @@ func (p *Publisher) ScheduleRetry(ctx context.Context, q *query.Query, at time.T
 // Result returns the stored result of q, nil if it has none but the one that a replay supersedes. It asks the stream's leader, never a
 // replica that may lag, and tries until it is answered or ctx ends.
 func (p *Publisher) Result(ctx context.Context, q *query.Query) ([]byte, error) {
-	return p.read(ctx, lookForResult, p.results, p.Subjects.ResultGuard(q.Key()), supersedes(q).Result)
+	sequence, event, err := p.read(ctx, lookForResult, p.results, p.Subjects.ResultGuard(q.Key()))
+	if sequence == supersedes(q).Result {
+		return nil, err
+	}
+	return event, err
 }
 
 // Lookup returns the last stored result of a key if it belongs to the client. It does not tell whether another client has one.
 func (p *Publisher) Lookup(ctx context.Context, key, client string) (event []byte, found bool, err error) {
-	event, err = p.read(ctx, lookUpResult, p.results, p.Subjects.ResultOf(key, client), 0)
+	_, event, err = p.read(ctx, lookUpResult, p.results, p.Subjects.ResultOf(key, client))
 	return event, event != nil, err
 }
 
-// DeadLetter returns the stored dead letter of q, nil if it has none, as Result does.
+// DeadLetter returns the stored dead letter of q, nil if it has none, as Result does. What is older than the letter that a replay supersedes
+// is none either: that one may have been dropped.
 func (p *Publisher) DeadLetter(ctx context.Context, q *query.Query) ([]byte, error) {
-	return p.read(ctx, lookForDead, p.dead, p.Subjects.DeadGuard(q.Key()), supersedes(q).Letter)
+	sequence, event, err := p.read(ctx, lookForDead, p.dead, p.Subjects.DeadGuard(q.Key()))
+	if sequence <= supersedes(q).Letter {
+		return nil, err
+	}
+	return event, err
 }
 
-// read returns the last message of a subject, nil if there is none or only the one with the sequence given.
-func (p *Publisher) read(ctx context.Context, what string, stream jetstream.Stream, subject string, but uint64) ([]byte, error) {
-	var found []byte
+// read returns the last message of a subject and its sequence, 0 if there is none.
+func (p *Publisher) read(ctx context.Context, what string, stream jetstream.Stream, subject string) (uint64, []byte, error) {
+	var last jetstream.RawStreamMsg
 	err := p.persist(ctx, what, func(ctx context.Context) error {
-		found = nil
+		last = jetstream.RawStreamMsg{}
 		message, err := stream.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
-		if err == nil && message.Sequence != but {
-			found = message.Data
+		if err == nil {
+			last = *message
 		}
 		return err
 	})
-	return found, err
+	return last.Sequence, last.Data, err
 }
 
-// confirm publishes until the broker has confirmed the message or said that it holds one under the guard.
+// confirm publishes until the broker has confirmed the message, said that it holds one under the guard, or that it takes none of that size.
 func (p *Publisher) confirm(ctx context.Context, what string, message *nats.Msg, options ...jetstream.PublishOpt) error {
-	duplicate := false
+	var final error
 	crashpoint.Here(crashpoint.BeforeStore)
 	err := p.persist(ctx, what, func(ctx context.Context) error {
 		_, err := p.JS.PublishMsg(ctx, message, options...)
-		if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == wrongLastSequence {
-			duplicate = true
-			return nil
+		if final = refusal(what, err); final != nil {
+			err = nil // There is nothing to try again.
 		}
 		return err
 	})
 	crashpoint.Here(crashpoint.AfterStore)
-	if err == nil && duplicate {
-		return fault.New(what, fault.Duplicate, fault.AlreadyAnswered)
+	if err == nil {
+		err = final
 	}
 	return err
+}
+
+// refusal returns the fault of a publish that the broker will never take, nil for one that may succeed yet.
+func refusal(what string, err error) error {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case ok && refused.ErrorCode == wrongLastSequence:
+		return fault.New(what, fault.Duplicate, fault.AlreadyAnswered)
+	case ok && refused.ErrorCode == messageTooLarge, errors.Is(err, nats.ErrMaxPayload):
+		return fault.New(what, fault.Rejected, fault.TooLarge)
+	default:
+		return nil
+	}
 }
 
 // persist repeats one exchange with the broker until it succeeds or ctx ends. There is no other way out: a result that the broker

@@ -281,3 +281,48 @@ func TestReplayOfWhatIsGone(t *testing.T) {
 	require.EqualValues(t, 1, b.state("DISCOUNT_DEAD").Msgs)
 	require.EqualValues(t, 1, b.state("DISCOUNT_RESULTS").Msgs)
 }
+
+// TestReplayOfALetterThatWasDropped has a query with two letters of which the one that is being replayed was dropped: the older one is the
+// last again, and no letter of this end.
+func TestReplayOfALetterThatWasDropped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	guard := "discount.dead." + q.Key() + ".>"
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonRejected, []byte("first letter")))
+	first := b.last("DISCOUNT_DEAD", guard).Sequence
+	q.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 1}, Letter: first}
+	require.NoError(t, b.StoreDead(within(t), q, query.ReasonRejected, []byte("second letter")))
+	second := b.last("DISCOUNT_DEAD", guard).Sequence
+	letters, err := b.Server.JS.Stream(t.Context(), "DISCOUNT_DEAD")
+	require.NoError(t, err)
+	require.NoError(t, letters.DeleteMsg(t.Context(), second))
+
+	q.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 2}, Letter: second}
+	found, err := b.DeadLetter(within(t), q)
+	require.NoError(t, err)
+	require.Nil(t, found, "an older letter is not that of this replay")
+	for range 2 {
+		require.NoError(t, b.StoreDead(within(t), q, query.ReasonExhausted, []byte("third letter")))
+	}
+	require.Equal(t, "third letter", string(b.last("DISCOUNT_DEAD", guard).Data))
+	require.EqualValues(t, 2, b.state("DISCOUNT_DEAD").Msgs, "it is stored once")
+	found, err = b.DeadLetter(within(t), q)
+	require.NoError(t, err)
+	require.Equal(t, "third letter", string(found))
+}
+
+// TestResultsOfAStreamThatBeganAnew has a replay name a failed result of a stream that was lost since: the results that are there have lower
+// sequences, and stay the only ones.
+func TestResultsOfAStreamThatBeganAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := ask("1")
+	q.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 1}, Result: 70}
+	require.NoError(t, b.StoreResult(within(t), q, query.Completed, event))
+	requireDuplicate(t, b.StoreResult(within(t), q, query.Completed, []byte("again")))
+	found, err := b.Result(within(t), q)
+	require.NoError(t, err)
+	require.Equal(t, event, found)
+	require.EqualValues(t, 1, b.state("DISCOUNT_RESULTS").Msgs)
+}

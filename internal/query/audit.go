@@ -18,8 +18,10 @@ const (
 	// AuditPaceReset forgets what was learned about an account's rate.
 	AuditPaceReset AuditAction = "pace.reset"
 
-	// AuditDeadReplay asks the queries of dead letters again, in a batch that is the target; AuditReplayCancel ends one early.
+	// AuditDeadReplay asks the queries of dead letters again, in a batch that is the target; AuditReplayResume goes on with one, and
+	// AuditReplayCancel ends one early.
 	AuditDeadReplay   AuditAction = "dead.replay"
+	AuditReplayResume AuditAction = "replay.resume"
 	AuditReplayCancel AuditAction = "replay.cancel"
 	// AuditDeadDrop deletes dead letters.
 	AuditDeadDrop AuditAction = "dead.drop"
