@@ -79,3 +79,33 @@ func (s *site) killerQuery(amount int64) <-chan struct{} {
 	})
 	return struck
 }
+
+// TestF01CrashTogether has a query whose handling kills its worker in the same hands as others, from the first crash on: all of them are delivered
+// again at the same time. Only that one is set aside.
+func TestF01CrashTogether(t *testing.T) {
+	t.Parallel()
+	const crashes, others = 3, 7
+	s := newSite(t, siteOptions{})
+	s.upstream.misbehave(t, "easypay:latency=500ms")
+	l := newLoad(s)
+	struck := s.killerQuery(100_001)
+	l.publish(t.Context(), 1+others)
+	w, killed := s.launch(t), 0
+	for ctx := within(t, soon); ctx.Err() == nil && s.underWay(ctx) != ""; {
+		select {
+		case <-struck:
+			pause(ctx, 100*time.Millisecond) // The others' calls are on their way.
+			w.kill()
+			killed++
+			w = s.launch(t)
+		case <-time.After(50 * time.Millisecond):
+			w.startAgain(t)
+		}
+	}
+	found := s.finish(t, l, soon, crashes)
+	require.Positive(t, found.Calls[2]+found.Calls[3], "the others were in its hands")
+	require.Equal(t, map[string]int{"quarantined": 1}, found.Reasons)
+	require.Equal(t, others, found.Completed)
+	require.Contains(t, []int{crashes - 1, crashes}, s.upstream.callsOf(100_001))
+	t.Logf("F1: a query that kills its worker has killed %d; %d in the same hands were answered, for %v calls", killed, found.Completed, found.Calls)
+}

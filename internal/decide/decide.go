@@ -28,8 +28,12 @@ type Facts struct {
 	Now time.Time
 	// Received is when the broker stored the query first, whatever retries came after.
 	Received time.Time
-	// Deliveries counts the deliveries of the message at hand.
+	// Deliveries counts the deliveries of the message at hand. All but the last one ended with the death of their holder.
 	Deliveries int
+	// Crashes counts those that died while they held an earlier message of the query, before it was set apart.
+	Crashes int
+	// Crowded tells that another query which is on its last chance is in the same hands.
+	Crowded bool
 	// Attempts are all calls made so far, the oldest first.
 	Attempts []query.Attempt
 	// Rounds counts the scheduled retries so far.
@@ -37,6 +41,9 @@ type Facts struct {
 	// Jitter is a random number in [0, 1) that spreads retries.
 	Jitter float64
 }
+
+// crashes counts the holders that died.
+func (f Facts) crashes() int { return f.Crashes + max(f.Deliveries-1, 0) }
 
 // Limit returns the time at which the query is given up: its own deadline, or else the lane's horizon.
 func (p Policy) Limit(q *query.Query, received time.Time) time.Time {
@@ -47,19 +54,40 @@ func (p Policy) Limit(q *query.Query, received time.Time) time.Time {
 }
 
 // Plan says whether a query that was read is asked now. It returns nil to go on, an Expired fault for a query whose deadline has
-// passed, an Unavailable fault with the code Horizon for one without a deadline that waited beyond its lane's horizon, and a Rejected
-// fault with the code CrashLoop for one whose holders crashed too often.
+// passed, an Unavailable fault with the code Horizon for one without a deadline that waited beyond its lane's horizon, a Rejected
+// fault with the code CrashLoop for one whose holders crashed too often, and an Unavailable fault with the code SetApart for one that the next
+// crash would quarantine.
 func Plan(policy Policy, q *query.Query, facts Facts) error {
-	if policy.QuarantineAfter > 0 && facts.Deliveries > policy.QuarantineAfter {
+	if policy.QuarantineAfter > 0 && facts.crashes() >= policy.QuarantineAfter {
 		return fault.New("plan", fault.Rejected, fault.CrashLoop)
 	}
-	if facts.Now.Before(policy.Limit(q, facts.Received)) {
-		return nil
+	if left := policy.Limit(q, facts.Received).Sub(facts.Now); left > 0 {
+		return apart(policy, facts, left)
 	}
 	if q.Expires.IsZero() {
 		return fault.New("plan", fault.Unavailable, fault.Horizon)
 	}
 	return fault.New("plan", fault.Expired, fault.DeadlinePassed)
+}
+
+// spread is the time over which queries are set apart.
+const spread = 10 * time.Second
+
+// LastChance tells whether the next crash would quarantine a query that was held by some that died.
+func LastChance(policy Policy, facts Facts) bool {
+	return facts.crashes() > 0 && facts.crashes() == policy.QuarantineAfter-1
+}
+
+// apart sets a query apart before its last chance, until it is the only such one in its holder's hands. A worker that dies takes all that it
+// holds along, and all of it is delivered again at the same time, so that one query that kills its holders would have the others quarantined
+// with it. One whose time is short stays where it is.
+func apart(policy Policy, facts Facts, left time.Duration) error {
+	if !LastChance(policy, facts) || facts.Deliveries == 1 && !facts.Crowded || left < 2*spread {
+		return nil
+	}
+	failure := fault.New("plan", fault.Unavailable, fault.SetApart)
+	failure.After = time.Second + time.Duration(facts.Jitter*float64(spread))
+	return failure
 }
 
 // Action is what becomes of a query.
@@ -97,6 +125,8 @@ type Verdict struct {
 	// At is when the next round is due, set for Retry, and Rounds how many rounds the query has used up by then.
 	At     time.Time
 	Rounds int
+	// Crashes is what the next round has to know of them: those before the query was set apart, until it was asked without one.
+	Crashes int
 	// Fault is what led here; nil for Complete.
 	Fault *fault.Error
 }
@@ -109,7 +139,7 @@ func (v Verdict) Failure() error {
 	return v.Fault
 }
 
-// PutOff tells that the query's account put it off: it comes back as if nothing had happened.
+// PutOff tells that the query was not asked, because its account put it off or it was set apart: it comes back as if nothing had happened.
 func (v Verdict) PutOff() bool { return v.Action == Retry && v.Fault != nil && putOff(v.Fault) }
 
 // Settle says what becomes of a query after it was asked, or after the attempt to ask it ended with err.
@@ -134,7 +164,7 @@ func Settle(policy Policy, q *query.Query, facts Facts, err error) Verdict {
 	case fault.Expired:
 		return Verdict{Action: Fail, Reason: query.ReasonExpired, Fault: failure}
 	case fault.Interrupted:
-		return Verdict{Action: Release, Fault: failure}
+		return Verdict{Action: Release, Crashes: facts.Crashes, Fault: failure}
 	case fault.Duplicate:
 		return Verdict{Action: Skip, Fault: failure}
 	case fault.Throttled, fault.Unavailable, fault.Unauthorized, fault.Unknown:
@@ -150,21 +180,24 @@ func later(policy Policy, q *query.Query, facts Facts, failure *fault.Error) Ver
 		return Verdict{Action: Bury, Reason: query.ReasonQuarantined, Fault: failure}
 	}
 	limit := policy.Limit(q, facts.Received)
-	wait, rounds := max(failure.After, policy.delay(facts.Rounds, facts.Jitter)), facts.Rounds+1
+	wait, rounds, crashes := max(failure.After, policy.delay(facts.Rounds, facts.Jitter)), facts.Rounds+1, 0
 	if putOff(failure) {
-		wait, rounds = min(failure.After, limit.Sub(facts.Now)/2), facts.Rounds
+		wait, rounds, crashes = min(failure.After, limit.Sub(facts.Now)/2), facts.Rounds, facts.Crashes
+	}
+	if failure.Code == fault.SetApart {
+		crashes = facts.crashes()
 	}
 	at := wholeSecond(facts.Now.Add(wait))
 	if policy.OneRound || !at.Before(limit) {
 		return Verdict{Action: Bury, Reason: query.ReasonExhausted, Fault: failure}
 	}
-	return Verdict{Action: Retry, At: at, Rounds: rounds, Fault: failure}
+	return Verdict{Action: Retry, At: at, Rounds: rounds, Crashes: crashes, Fault: failure}
 }
 
-// putOff tells whether the query was put off by its account, which could not ask it soon. That is no round: neither is the query to blame,
-// nor does it help anybody to wait for longer each time. It comes back in time to be asked before its deadline.
+// putOff tells whether the query was put off by its account, which could not ask it soon, or set apart. That is no round: neither is the query
+// to blame, nor does it help anybody to wait for longer each time. It comes back in time to be asked before its deadline.
 func putOff(failure *fault.Error) bool {
-	return failure.After > 0 && (failure.Code == fault.BreakerOpen || failure.Code == fault.Paced)
+	return failure.After > 0 && (failure.Code == fault.BreakerOpen || failure.Code == fault.Paced || failure.Code == fault.SetApart)
 }
 
 // wholeSecond rounds up: the broker keeps schedules by the second, and one that came early would be before a Retry-After.

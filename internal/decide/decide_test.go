@@ -28,6 +28,8 @@ func TestPlan(t *testing.T) {
 		expires    time.Time
 		received   time.Time
 		deliveries int
+		crashes    int
+		crowded    bool
 		kind       fault.Kind
 		code       fault.Code
 		stop       bool
@@ -39,7 +41,15 @@ func TestPlan(t *testing.T) {
 		"before the horizon":            {deliveries: 1, received: epoch.Add(time.Millisecond - 10*time.Minute)},
 		"at the horizon":                {deliveries: 1, received: epoch.Add(-10 * time.Minute), stop: true, kind: fault.Unavailable, code: fault.Horizon},
 		"a deadline beyond the horizon": {deliveries: 1, received: epoch.Add(-time.Hour), expires: epoch.Add(time.Hour)},
-		"third delivery":                {deliveries: 3},
+		"second delivery":               {deliveries: 2},
+		"third delivery":                {deliveries: 3, stop: true, kind: fault.Unavailable, code: fault.SetApart},
+		"third, and little time left":   {deliveries: 3, expires: epoch.Add(19 * time.Second)},
+		"third, and time enough":        {deliveries: 3, expires: epoch.Add(20 * time.Second), stop: true, kind: fault.Unavailable, code: fault.SetApart},
+		"third, and no time left":       {deliveries: 3, expires: epoch, stop: true, kind: fault.Expired, code: fault.DeadlinePassed},
+		"set apart":                     {deliveries: 1, crashes: 2},
+		"set apart, and not alone":      {deliveries: 1, crashes: 2, crowded: true, stop: true, kind: fault.Unavailable, code: fault.SetApart},
+		"no last chance, and not alone": {deliveries: 2, crowded: true},
+		"set apart, and one more crash": {deliveries: 2, crashes: 2, stop: true, kind: fault.Rejected, code: fault.CrashLoop},
 		"fourth delivery":               {deliveries: 4, stop: true, kind: fault.Rejected, code: fault.CrashLoop},
 		"crash loop goes before expiry": {deliveries: 4, expires: epoch, stop: true, kind: fault.Rejected, code: fault.CrashLoop},
 	} {
@@ -48,7 +58,7 @@ func TestPlan(t *testing.T) {
 			if test.received.IsZero() {
 				test.received = epoch
 			}
-			facts := Facts{Now: epoch, Received: test.received, Deliveries: test.deliveries}
+			facts := Facts{Now: epoch, Received: test.received, Deliveries: test.deliveries, Crashes: test.crashes, Crowded: test.crowded}
 			err := Plan(testPolicy(), &query.Query{Expires: test.expires}, facts)
 			if !test.stop {
 				require.NoError(t, err)
@@ -58,6 +68,29 @@ func TestPlan(t *testing.T) {
 			require.Equal(t, test.code, fault.CodeOf(err))
 		})
 	}
+}
+
+// TestSetApart requires that a query which is set apart comes back at a time of its own, with its crashes and without a further round, and that
+// its crashes are forgotten once it was asked without one.
+func TestSetApart(t *testing.T) {
+	t.Parallel()
+	facts := Facts{Now: epoch, Received: epoch, Deliveries: 3, Rounds: 4}
+	times := map[time.Time]bool{}
+	for _, facts.Jitter = range []float64{0, 0.5, 0.999} {
+		verdict := Settle(testPolicy(), &query.Query{}, facts, Plan(testPolicy(), &query.Query{}, facts))
+		require.Equal(t, Retry, verdict.Action)
+		require.True(t, verdict.PutOff())
+		require.Equal(t, []int{4, 2}, []int{verdict.Rounds, verdict.Crashes})
+		times[verdict.At] = true
+	}
+	require.Equal(t, map[time.Time]bool{epoch.Add(time.Second): true, epoch.Add(6 * time.Second): true, epoch.Add(11 * time.Second): true}, times)
+
+	facts = Facts{Now: epoch, Received: epoch, Deliveries: 1, Crashes: 2}
+	paced := fault.New("call", fault.Throttled, fault.Paced)
+	paced.After = time.Second
+	require.Equal(t, 2, Settle(testPolicy(), &query.Query{}, facts, paced).Crashes, "it was not asked")
+	require.Equal(t, 2, Settle(testPolicy(), &query.Query{}, facts, context.Canceled).Crashes, "a stop proves nothing")
+	require.Zero(t, Settle(testPolicy(), &query.Query{}, facts, fault.New("call", fault.Unavailable, fault.Timeout)).Crashes)
 }
 
 func TestPlanWithoutQuarantine(t *testing.T) {

@@ -59,6 +59,7 @@ type model struct {
 // message is the query as it was published, or a retry of it with its history.
 type message struct {
 	deliveries int
+	crashes    int
 	rounds     int
 	attempts   []query.Attempt
 }
@@ -100,7 +101,7 @@ func (m *model) deliver(t *rapid.T) {
 func (m *model) handle(t *rapid.T, held *message) bool {
 	skew, answered := seconds(t, "clock", -skewed/time.Second, skewed/time.Second), m.results > 0
 	facts := Facts{
-		Now: m.now.Add(skew), Received: epoch, Deliveries: held.deliveries, Attempts: held.attempts, Rounds: held.rounds,
+		Now: m.now.Add(skew), Received: epoch, Deliveries: held.deliveries, Crashes: held.crashes, Crowded: oneIn(t, 3, "crowded"), Attempts: held.attempts, Rounds: held.rounds,
 		Jitter: rapid.Float64Range(0, 0.999).Draw(t, "jitter"),
 	}
 	var err error
@@ -147,10 +148,10 @@ func (m *model) store(t *rapid.T, verdict Verdict, facts Facts, answered bool) b
 	case Retry:
 		require.False(t, verdict.At.Before(facts.Now), "a retry in the past")
 		require.True(t, verdict.At.Before(m.limit), "a retry that comes too late")
-		m.schedule, m.due = &message{rounds: verdict.Rounds, attempts: facts.Attempts}, verdict.At
+		m.schedule, m.due = &message{rounds: verdict.Rounds, crashes: verdict.Crashes, attempts: facts.Attempts}, verdict.At
 		return true
 	case Release:
-		m.schedule, m.due = &message{rounds: facts.Rounds, attempts: facts.Attempts}, facts.Now.Add(time.Second)
+		m.schedule, m.due = &message{rounds: facts.Rounds, crashes: verdict.Crashes, attempts: facts.Attempts}, facts.Now.Add(time.Second)
 		return true
 	case Skip:
 	}

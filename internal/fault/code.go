@@ -39,6 +39,8 @@ const (
 	Horizon Code = "horizon"
 	// CrashLoop is a query whose holders died too often.
 	CrashLoop Code = "crash_loop"
+	// SetApart is a query that was held by several workers that died: it is asked again at another time than those that they held with it.
+	SetApart Code = "set_apart"
 	// Panicked is a query whose handling panicked.
 	Panicked Code = "panicked"
 )

@@ -97,14 +97,15 @@ func openEnvelope(delivery Delivery, client string) (envelope, error) {
 	case header(delivery.Header, "ce-specversion") != "":
 		return binaryEnvelope(delivery), nil
 	}
+	id := header(delivery.Header, "nats-msg-id")
 	if err := ReadStrict(delivery.Data, &e); err != nil {
-		return e, err
+		return envelope{ID: id, Source: client}, err // Nothing says that it is not bare data, whose identity stands outside of it.
 	}
 	if e.SpecVersion != "" {
 		return e, nil // A structured event without its content type: nothing else has this member.
 	}
 	return envelope{
-		SpecVersion: "1.0", Type: TypeRequested, ID: header(delivery.Header, "nats-msg-id"), Source: client,
+		SpecVersion: "1.0", Type: TypeRequested, ID: id, Source: client,
 		Expires: header(delivery.Header, "ce-expirytime"), MaxAge: integer(header(delivery.Header, "ce-maxage")),
 		Correlation: header(delivery.Header, "ce-correlationid"),
 		TraceParent: header(delivery.Header, "traceparent"), TraceState: header(delivery.Header, "tracestate"),

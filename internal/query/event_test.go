@@ -135,6 +135,18 @@ func TestEncodeReplacesInvalidUTF8(t *testing.T) {
 	require.Equal(t, on(EasyPay)+"\ufffd", read.Data.Origin.Subject)
 }
 
+func TestAskedIsReadBack(t *testing.T) {
+	t.Parallel()
+	age, amount := time.Hour, int64(5)
+	for _, q := range []*Query{
+		{Client: "shop", Source: "urn:a", ID: "1", Provider: EasyPay, Lane: Bulk, Time: at, Expires: at, MaxAge: &age, EasyPay: &EasyPayQuestion{CardCd: "008", Amount: &amount}},
+		{Client: "shop", Source: "urn:a", ID: "1", Provider: UnionPay, Lane: Interactive, UnionPay: &UnionPayQuestion{PID: "1"}},
+	} {
+		asked := q.Asked()
+		require.Equal(t, q, asked.Query())
+	}
+}
+
 func TestAskedHasNoSecrets(t *testing.T) {
 	t.Parallel()
 	q := full()

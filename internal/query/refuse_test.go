@@ -119,8 +119,6 @@ func TestDecodeRefusesMessages(t *testing.T) {
 		"bare with an odd id":    {bare(EasyPay, "a\x01b", `{}`), fault.BadEnvelope},
 		"bare with id in Latin1": {bare(EasyPay, "caf\xe9", `{}`), fault.BadEnvelope},
 		"bare with a long id":    {bare(EasyPay, strings.Repeat("a", 257), `{}`), fault.BadEnvelope},
-		"bare text":              {bare(EasyPay, "order-1", `card 026`), fault.BadJSON},
-		"bare invalid UTF-8":     {bare(EasyPay, "order-1", "{\"a\":\"\xc3\x28\"}"), fault.BadJSON},
 		"binary without id":      {binary(EasyPay, `{}`, map[string]string{"ce-id": ""}), fault.BadEnvelope},
 		"binary id in Latin1":    {binary(EasyPay, `{}`, map[string]string{"ce-id": "caf\xe9"}), fault.BadEnvelope},
 		"binary id, hidden byte": {binary(EasyPay, `{}`, map[string]string{"ce-id": "caf%E9"}), fault.BadEnvelope},
@@ -132,6 +130,28 @@ func TestDecodeRefusesMessages(t *testing.T) {
 			got, err := d.Decode(c.delivery)
 			requireFault(t, err, c.code)
 			requirePartial(t, got, false)
+		})
+	}
+}
+
+// TestBareDataThatIsNoJSONKeepsItsIdentity requires that whoever asked can be told: the identity of bare data stands outside of it.
+func TestBareDataThatIsNoJSONKeepsItsIdentity(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	for name, data := range map[string]string{
+		"text":           `card 026`,
+		"nothing":        ``,
+		"invalid UTF-8":  "{\"a\":\"\xc3\x28\"}",
+		"a name twice":   `{"cardCd":"026","cardCd":"027"}`,
+		"trailing bytes": `{"cardCd":"026"} x`,
+		"a foreign id":   `{"cardCd":"026","id":5}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := d.Decode(bare(EasyPay, "order-1", data))
+			require.Equal(t, fault.Malformed, fault.KindOf(err))
+			require.Equal(t, []string{"order-1", "shop"}, []string{got.ID, got.Source})
+			require.Equal(t, Interactive, got.Lane)
 		})
 	}
 }

@@ -83,6 +83,19 @@ func (q *Query) Asked() Asked {
 	}
 }
 
+// Query returns the query without what events do not repeat, its secrets above all: enough to tell whoever asked, not to ask again.
+func (a *Asked) Query() *Query {
+	q := &Query{
+		Client: a.Client, Source: a.Source, ID: a.ID, Provider: a.Provider, Lane: a.Lane,
+		Time: a.Time, Expires: a.Expires, EasyPay: a.EasyPay, UnionPay: a.UnionPay,
+	}
+	if a.MaxAge != nil {
+		age := time.Duration(*a.MaxAge) * time.Second
+		q.MaxAge = &age
+	}
+	return q
+}
+
 // CardRef is how an event refers to a card without holding it.
 type CardRef struct {
 	// Fingerprint joins results of one card: base64url of an HMAC-SHA-256 under the worker's fingerprint key.
@@ -167,6 +180,8 @@ type DeadData struct {
 	Replay *ReplayRef `json:"replay,omitzero"`
 	// Payload is the original message (Original), sealed to the worker's own key as a compact JWE.
 	Payload string `json:"payload"`
+	// Emptied tells that only the subject of the message is in Payload, because the rest was too large for a letter.
+	Emptied bool `json:"emptied,omitzero"`
 }
 
 // HeaderDied is the header of a dead letter that was stored once more, sealed to another key: when it was stored first (RFC 3339).
@@ -232,10 +247,14 @@ type Retry struct {
 	Attempts  []Attempt `json:"attempts"`
 	// Rounds counts the scheduled retries, this one included.
 	Rounds int `json:"rounds"`
+	// Crashes counts the holders of the query that died before it was set apart, and is 0 once it was asked without a further one.
+	Crashes int `json:"crashes,omitzero"`
 	// Replay is set for a query that an operator has asked again.
 	Replay *Replay `json:"replay,omitzero"`
 	// TraceParent is the trace context that all rounds go on with; empty if they go on with the publisher's, or begin one.
 	TraceParent string `json:"traceparent,omitzero"`
+	// Asked tells whose query it is when the payload's key is gone. Nil in a retry that was written before there was this member.
+	Asked *Asked `json:"asked,omitzero"`
 	// Payload is the Original, sealed to the worker's own key as a compact JWE.
 	Payload string `json:"payload"`
 }

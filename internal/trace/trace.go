@@ -199,11 +199,11 @@ func (s Span) End(err error) {
 	s.span.End()
 }
 
-// failed notes a fault by its closed words. What costs a query nothing marks no span as failed: a stop, a result that is there already, and
-// an account that puts the query off.
+// failed notes a fault by its closed words. What costs a query nothing marks no span as failed: a stop, a result that is there already, an
+// account that puts the query off, and that it is set apart.
 func (s Span) failed(e *fault.Error) {
 	s.span.SetAttributes(faultAttributes(e)...)
-	putOff := e.Code == fault.BreakerOpen || e.Code == fault.Paced
+	putOff := e.Code == fault.BreakerOpen || e.Code == fault.Paced || e.Code == fault.SetApart
 	if e.Kind != fault.Interrupted && e.Kind != fault.Duplicate && !putOff {
 		s.span.SetStatus(codes.Error, "")
 	}

@@ -21,7 +21,7 @@ const replyTimeout = 5 * time.Second
 func (w *Worker) Ask(ctx context.Context, delivery query.Delivery, until time.Time) ([]byte, error) {
 	c := w.newCase(delivery)
 	c.direct, c.until = true, until
-	defer w.copies.leave(c)
+	defer w.leave(c)
 	ctx, err := w.read(ctx, c)
 	if err == nil {
 		err = w.ask(ctx, c)
@@ -29,7 +29,7 @@ func (w *Worker) Ask(ctx context.Context, delivery query.Delivery, until time.Ti
 	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
 	err = verdict.Failure()
 	if verdict.Action != decide.Release && !c.nameless {
-		err = w.storeReply(ctx, c, verdict)
+		verdict, err = w.storeReply(ctx, c, verdict)
 	}
 	w.observe(ctx, c, verdict, err == nil)
 	if err != nil {
@@ -39,14 +39,14 @@ func (w *Worker) Ask(ctx context.Context, delivery query.Delivery, until time.Ti
 }
 
 // storeReply carries out a verdict although the time of the query may be over.
-func (w *Worker) storeReply(ctx context.Context, c *work, verdict decide.Verdict) error {
+func (w *Worker) storeReply(ctx context.Context, c *work, verdict decide.Verdict) (decide.Verdict, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
 	defer cancel()
-	err := w.store(ctx, c, verdict)
+	verdict, err := w.settle(ctx, c, verdict)
 	if err == nil && c.result == nil {
-		return fault.New("read result", fault.Interrupted, fault.NotStored)
+		err = fault.New("read result", fault.Interrupted, fault.NotStored)
 	}
-	return err
+	return verdict, err
 }
 
 // hurry gives a query whose asker waits a deadline that the asker will live to see.

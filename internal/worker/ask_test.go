@@ -169,5 +169,6 @@ func TestAskWhoseResultIsNotStoredSaysSo(t *testing.T) {
 	event, err := b.Ask(t.Context(), b.easyPay("1"), inTime())
 	require.Nil(t, event)
 	require.Equal(t, fault.NotStored, fault.CodeOf(err))
+	require.Empty(t, b.store.retries, "it is in no stream, and whoever asked may ask again")
 	require.False(t, b.store.last(t).Settled)
 }

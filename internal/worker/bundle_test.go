@@ -51,6 +51,8 @@ type memory struct {
 	outcomes []decide.Outcome
 	order    []string
 	refuse   func(what string) error
+	// limits say how many bytes of what the broker takes; 0 is any number.
+	limits map[string]int
 }
 
 type scheduled struct {
@@ -109,7 +111,7 @@ func (b *bundle) fail(kind fault.Kind, code fault.Code) {
 func (m *memory) StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := errors.Join(ctx.Err(), m.refuse("result")); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("result"), m.fits("result", event)); err != nil {
 		return err
 	}
 	if m.results[q.Key()] != nil {
@@ -135,7 +137,7 @@ func (m *memory) DeadLetter(_ context.Context, q *query.Query) ([]byte, error) {
 func (m *memory) StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := errors.Join(ctx.Err(), m.refuse("dead")); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("dead"), m.fits("dead", event)); err != nil {
 		return err
 	}
 	m.dead[q.Key()], m.reasons[q.Key()] = event, reason
@@ -146,11 +148,18 @@ func (m *memory) StoreDead(ctx context.Context, q *query.Query, reason query.Rea
 func (m *memory) ScheduleRetry(ctx context.Context, q *query.Query, at time.Time, retry []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := errors.Join(ctx.Err(), m.refuse("retry")); err != nil {
+	if err := errors.Join(ctx.Err(), m.refuse("retry"), m.fits("retry", retry)); err != nil {
 		return err
 	}
 	m.retries = append(m.retries, scheduled{query: q, at: at, body: retry})
 	m.order = append(m.order, "retry")
+	return nil
+}
+
+func (m *memory) fits(what string, body []byte) error {
+	if limit := m.limits[what]; limit > 0 && len(body) > limit {
+		return fault.New("store", fault.Rejected, fault.TooLarge)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -64,4 +65,108 @@ func sealedBy(t *testing.T, ring *card.Ring, id string) string {
 	sealed, err := ring.Sealer().SealDetails(card.Details{UserToken: card.NewSecret(testToken), Number: number}, bindingOf(id))
 	require.NoError(t, err)
 	return sealed
+}
+
+// TestARetryWhoseKeyIsGone takes the key away while a query waits for its next round. Whoever asked is told, and the letter can be replayed as soon
+// as the key is back.
+func TestARetryWhoseKeyIsGone(t *testing.T) {
+	t.Parallel()
+	for name, delivery := range map[string]func(t *testing.T, b *bundle) query.Delivery{
+		"easypay":  func(_ *testing.T, b *bundle) query.Delivery { return b.easyPay("1") },
+		"unionpay": func(t *testing.T, b *bundle) query.Delivery { return b.unionPay(t, "1", bindingOf("1")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			answer := b.call
+			b.fail(fault.Unavailable, fault.Timeout)
+			asked := delivery(t, b)
+			require.Equal(t, done, b.Handle(t.Context(), asked))
+			var retry query.Retry
+			require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+
+			began := b.ring.Snapshot()
+			b.ring.Replace(otherKeys(t))
+			require.False(t, b.Overdue(b.due(0), time.Now().Add(time.Minute)))
+			require.Equal(t, done, b.Handle(t.Context(), b.due(0)))
+			var failed query.FailedData
+			decodeInto(t, b.store.results[keyOf("1")], &failed)
+			require.Equal(t, []any{query.ReasonMalformed, fault.UnknownKey, true}, []any{failed.Reason, failed.Code, failed.DeadLetter})
+			require.Equal(t, *retry.Asked, failed.Query)
+			require.Len(t, failed.Attempts, 1, "what was tried is not forgotten")
+			var letter query.DeadData
+			decodeInto(t, b.store.dead[keyOf("1")], &letter)
+			require.Equal(t, retry.Payload, letter.Payload, "as it is: nobody could open it")
+			require.Equal(t, asked.Sequence, letter.Origin.Sequence)
+			require.True(t, asked.Stored.Equal(letter.FirstSeen))
+
+			b.ring.Replace(began)
+			b.call = answer
+			delete(b.store.results, keyOf("1")) // The replay supersedes it.
+			replay := query.Retry{
+				Origin: letter.Origin, FirstSeen: time.Now(), Attempts: letter.Attempts, Payload: letter.Payload,
+				Replay: &query.Replay{ReplayRef: query.ReplayRef{Revision: 1}, Result: 1, Letter: 1},
+			}
+			body, err := json.Marshal(replay)
+			require.NoError(t, err)
+			due := b.due(0)
+			due.Data = body
+			require.Equal(t, done, b.Handle(t.Context(), due))
+			require.Equal(t, query.Completed, b.store.statuses[keyOf("1")])
+			for _, secret := range []string{testCard, testToken, testMobile} {
+				require.NotContains(t, b.store.everything(), secret)
+			}
+		})
+	}
+}
+
+// TestAReplayWhoseKeyIsGone fails as a replay, so that its letter supersedes the one it came from.
+func TestAReplayWhoseKeyIsGone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fail(fault.Unavailable, fault.Timeout)
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	var retry query.Retry
+	require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+	retry.Replay = &query.Replay{ReplayRef: query.ReplayRef{Revision: 2, Batch: "b1", Actor: "kim"}, Result: 5, Letter: 6}
+	body, err := json.Marshal(retry)
+	require.NoError(t, err)
+	due := b.due(0)
+	due.Data = body
+	b.ring.Replace(otherKeys(t))
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	require.Equal(t, retry.Replay, b.store.last(t).Query.Replay, "the writers know what it supersedes")
+	var letter query.DeadData
+	decodeInto(t, b.store.dead[keyOf("1")], &letter)
+	require.Equal(t, 2, letter.Revision)
+}
+
+// TestAnOldRetryWhoseKeyIsGone was written by a worker that did not put down whose query it is: only a letter can tell of it.
+func TestAnOldRetryWhoseKeyIsGone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	answer := b.call
+	b.fail(fault.Unavailable, fault.Timeout)
+	require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+	var retry query.Retry
+	require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+	retry.Asked = nil
+	body, err := json.Marshal(retry)
+	require.NoError(t, err)
+	due := b.due(0)
+	due.Data = body
+	began := b.ring.Snapshot()
+	b.ring.Replace(otherKeys(t))
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	require.Empty(t, b.store.results)
+	require.Len(t, b.store.dead, 1)
+	var letter query.DeadData
+	decodeInto(t, b.store.dead[b.store.last(t).Query.Key()], &letter)
+	require.Equal(t, "DISCOUNT_RETRIES", letter.Origin.Stream, "its place there is all that tells it from others")
+	require.Equal(t, fault.UnknownKey, b.store.last(t).Verdict.Fault.Code)
+
+	b.ring.Replace(began)
+	b.call = answer
+	require.Equal(t, done, b.Handle(t.Context(), due))
+	require.Equal(t, query.Completed, b.store.statuses[keyOf("1")])
 }

@@ -28,8 +28,34 @@ func lastMoment(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
+// settle carries out a verdict and returns it, or the one that took its place because it could not be stored.
+func (w *Worker) settle(ctx context.Context, c *work, verdict decide.Verdict) (decide.Verdict, error) {
+	err := w.store(ctx, c, verdict)
+	if !c.turns(verdict, err) {
+		return verdict, err
+	}
+	verdict = decide.Settle(w.policy(c), c.query, c.facts(), err)
+	return verdict, w.store(ctx, c, verdict)
+}
+
+// turns tells whether a verdict that could not be stored becomes another one. A query whose answer or next round is larger than the broker takes
+// fails, because it would be too large the next time too. One whose result is not taken now is released as the worker stops: the retries lie in
+// another stream, and a message that is given back comes nearer to its quarantine. One that can't be read never is, and may hold what must not be
+// kept. What is released already just keeps its place.
+func (c *work) turns(verdict decide.Verdict, err error) bool {
+	switch {
+	case err == nil, verdict.Action == decide.Release:
+		return false
+	case fault.CodeOf(err) == fault.TooLarge:
+		return true
+	default:
+		unread := fault.KindOf(verdict.Failure()) == fault.Malformed
+		return fault.KindOf(err) == fault.Interrupted && verdict.Action != decide.Retry && !unread && !c.direct
+	}
+}
+
 // store carries out a verdict. When it returns nil, everything is confirmed by the broker. It fails only if ctx
-// ended some seconds before.
+// ended some seconds before, or if something is larger than the broker takes.
 func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) error {
 	ctx, done := lastMoment(ctx)
 	defer done()
@@ -42,12 +68,13 @@ func (w *Worker) store(ctx context.Context, c *work, verdict decide.Verdict) err
 	case decide.Bury:
 		err = w.bury(ctx, c, verdict)
 	case decide.Retry:
-		err = w.retry(ctx, c, verdict.At, verdict.Rounds)
+		err = w.retry(ctx, c, verdict)
 	case decide.Release:
 		// The worker is stopping. A scheduled round costs the query no delivery; if the broker is away too, the message is given back.
 		short, cancel := context.WithTimeout(ctx, releaseTimeout)
 		defer cancel()
-		err = w.retry(short, c, time.Now().Add(releaseDelay), c.rounds)
+		verdict.At, verdict.Rounds = time.Now().Add(releaseDelay), c.rounds
+		err = w.retry(short, c, verdict)
 	case decide.Skip:
 		return w.repair(ctx, c)
 	}
@@ -126,21 +153,39 @@ func (w *Worker) repair(ctx context.Context, c *work) error {
 }
 
 // storeLetter writes a dead letter whose end is given. Verification values, PINs and tracks must not be kept in any form (PCI DSS 3.3.1), so that a
-// letter of a query that held some says nothing of what was sent.
+// letter of a query that held some says nothing of what was sent. Nor does one that would be larger than the broker takes.
 func (w *Worker) storeLetter(ctx context.Context, c *work, data query.DeadData) error {
-	original := c.original
-	if data.Code == fault.ForbiddenCardData {
-		original.Header, original.Data = nil, nil
-	}
-	payload, err := c.seal(original)
-	if err != nil {
-		return err
-	}
 	ended := fault.New("", fault.ParseKind(data.Kind), data.Code)
 	ended.Upstream, ended.Status = data.Upstream.Code, data.Upstream.Status
 	data.Query, data.Cause = c.query.Asked(), query.Cause(c.query.Provider, data.Reason, ended)
 	data.FirstSeen, data.Origin, data.Worker = c.received, c.origin, w.Build
-	data.Revision, data.Replay, data.Payload = c.query.Revision(), c.query.ReplayRef(), payload
+	data.Revision, data.Replay = c.query.Revision(), c.query.ReplayRef()
+	var err error
+	switch {
+	case data.Code == fault.ForbiddenCardData:
+		data.Payload, err = c.seal(c.emptied())
+	case c.sealed != "":
+		data.Payload = c.sealed
+	default:
+		data.Payload, err = c.seal(c.original)
+	}
+	if err == nil {
+		err = w.sendLetter(ctx, c, data)
+	}
+	if fault.CodeOf(err) != fault.TooLarge {
+		return err
+	}
+	data.Emptied = true
+	if data.Payload, err = c.seal(c.emptied()); err != nil {
+		return err
+	}
+	return w.sendLetter(ctx, c, data)
+}
+
+// emptied returns what is left of a message that is not to be kept.
+func (c *work) emptied() query.Original { return query.Original{Subject: c.original.Subject} }
+
+func (w *Worker) sendLetter(ctx context.Context, c *work, data query.DeadData) error {
 	ctx, span := trace.Publish(ctx, trace.DeadLetter)
 	event, err := stamped(ctx, query.NewEvent(c.query, query.TypeDead, c.suffix("dead"), time.Now(), &data)).Encode()
 	if err == nil {
@@ -150,19 +195,21 @@ func (w *Worker) storeLetter(ctx context.Context, c *work, data query.DeadData) 
 	return err
 }
 
-func (w *Worker) retry(ctx context.Context, c *work, at time.Time, rounds int) error {
+func (w *Worker) retry(ctx context.Context, c *work, next decide.Verdict) error {
 	payload, err := c.seal(c.original)
 	if err != nil {
 		return err
 	}
+	asked := c.query.Asked()
 	body, err := json.Marshal(query.Retry{
-		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: rounds, Replay: c.query.Replay, TraceParent: c.parent, Payload: payload,
+		Origin: c.origin, FirstSeen: c.received, Attempts: c.attempts, Rounds: next.Rounds, Crashes: next.Crashes,
+		Replay: c.query.Replay, TraceParent: c.parent, Asked: &asked, Payload: payload,
 	})
 	if err != nil {
 		return fmt.Errorf("encode retry: %w", err)
 	}
 	ctx, span := trace.Publish(ctx, trace.Retry)
-	err = w.Aside.ScheduleRetry(ctx, c.query, at, body)
+	err = w.Aside.ScheduleRetry(ctx, c.query, next.At, body)
 	span.End(err)
 	return err
 }

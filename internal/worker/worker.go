@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"discountquery.example/worker/internal/card"
@@ -28,13 +29,13 @@ type Caller interface {
 // Results stores results and knows which are stored.
 type Results interface {
 	// StoreResult stores a result under the guard and returns when the broker has confirmed it. A Duplicate fault means that the
-	// query has one already. Any other error means that ctx ended.
+	// query has one already, and one with the code TooLarge that no result of that size can be stored. Any other error means that ctx ended.
 	StoreResult(ctx context.Context, q *query.Query, status query.Status, event []byte) error
 	// Result returns the query's result, nil if it has none.
 	Result(ctx context.Context, q *query.Query) ([]byte, error)
 }
 
-// Aside stores what does not end in a result yet, or not only.
+// Aside stores what does not end in a result yet, or not only. Its writes fail as StoreResult does, but for the Duplicate.
 type Aside interface {
 	// StoreDead stores a dead letter. Storing it a second time is no error.
 	StoreDead(ctx context.Context, q *query.Query, reason query.Reason, event []byte) error
@@ -69,6 +70,8 @@ type Worker struct {
 	Options
 
 	copies copies
+	// lastChance is taken by the query on its last chance that is asked here: there is one at a time.
+	lastChance atomic.Bool
 }
 
 // New returns a worker made of the given parts.
@@ -81,13 +84,13 @@ const releaseDelay = time.Second
 // the message can be acked; otherwise nothing was lost and the message must be delivered again.
 func (w *Worker) Handle(ctx context.Context, delivery query.Delivery) decide.Settlement {
 	c := w.newCase(delivery)
-	defer w.copies.leave(c)
+	defer w.leave(c)
 	ctx, err := w.read(ctx, c)
 	if err == nil {
 		err = w.ask(ctx, c)
 	}
 	verdict := decide.Settle(w.policy(c), c.query, c.facts(), err)
-	stored := w.store(ctx, c, verdict)
+	verdict, stored := w.settle(ctx, c, verdict)
 	w.observe(ctx, c, verdict, stored == nil)
 	if stored != nil || mutant.NoAck && verdict.Action == decide.Retry {
 		return decide.Settlement{After: releaseDelay}
@@ -113,7 +116,9 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	if err := w.look(ctx, c); err != nil {
 		return err
 	}
-	if err := decide.Plan(w.policy(c), c.query, c.facts()); err != nil {
+	facts := c.facts()
+	facts.Crowded = w.crowded(c, facts)
+	if err := decide.Plan(w.policy(c), c.query, facts); err != nil {
 		return err
 	}
 	if err := w.unseal(c); err != nil {
@@ -127,6 +132,24 @@ func (w *Worker) ask(ctx context.Context, c *work) (err error) {
 	c.called(attempts)
 	c.answer = answer
 	return w.outOfTime(c, err)
+}
+
+// crowded tells whether another query that the next crash would quarantine is asked here. If there is none, this one keeps others out until it
+// leaves.
+func (w *Worker) crowded(c *work, facts decide.Facts) bool {
+	if !decide.LastChance(w.policy(c), facts) {
+		return false
+	}
+	c.onLastChance = w.lastChance.CompareAndSwap(false, true)
+	return !c.onLastChance
+}
+
+// leave lets others in that waited for this delivery to end.
+func (w *Worker) leave(c *work) {
+	w.copies.leave(c)
+	if c.onLastChance {
+		w.lastChance.Store(false)
+	}
 }
 
 // outOfTime tells a query that died while it waited, for the pace or for an upstream that is down, by which limit it died: its own
@@ -187,6 +210,8 @@ type work struct {
 	keys *card.Unsealer
 	// original is the message as its publisher wrote it, also if it came as a scheduled retry.
 	original query.Original
+	// sealed is the original of a scheduled retry whose key is gone; "" if it could be opened.
+	sealed   string
 	origin   query.Origin
 	query    *query.Query
 	card     *card.Details
@@ -196,6 +221,7 @@ type work struct {
 	received time.Time
 	started  time.Time
 	rounds   int
+	crashes  int
 	replay   *query.Replay
 	// parent is the trace context that the query's rounds go on with, and span the span of this delivery.
 	parent  string
@@ -208,6 +234,8 @@ type work struct {
 	jitter float64
 	// alone tells that no other copy of the query is handled in this process.
 	alone bool
+	// onLastChance tells that it is the one query on its last chance that is asked in this process.
+	onLastChance bool
 	// scheduled tells that the message is a retry that came due, direct that its asker waits for the reply until a time.
 	scheduled bool
 	direct    bool
@@ -227,7 +255,7 @@ func (w *Worker) newCase(delivery query.Delivery) *work {
 func (c *work) facts() decide.Facts {
 	return decide.Facts{
 		Now: time.Now(), Received: c.received, Deliveries: c.delivery.Number,
-		Attempts: c.attempts, Rounds: c.rounds, Jitter: c.jitter,
+		Crashes: c.crashes, Attempts: c.attempts, Rounds: c.rounds, Jitter: c.jitter,
 	}
 }
 

@@ -163,6 +163,22 @@ func TestNamelessQueryGetsALetterButNoResult(t *testing.T) {
 	}
 }
 
+// TestBareDataThatIsNoJSONIsAnswered sends a name twice: the message's id names the query, so that whoever waits for its result is told.
+func TestBareDataThatIsNoJSONIsAnswered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	delivery := query.Delivery{
+		Subject: "discount.query.easypay.interactive.shop", Header: map[string][]string{"Nats-Msg-Id": {"order-42"}},
+		Data: []byte(`{"cardCd":"008","cardCd":"026"}`), Number: 1, Stream: "DISCOUNT_QUERIES", Sequence: 7, Stored: time.Now(),
+	}
+	require.Equal(t, done, b.Handle(t.Context(), delivery))
+	key := query.Key("shop", "shop", "order-42")
+	var failed query.FailedData
+	decodeInto(t, b.store.results[key], &failed)
+	require.Equal(t, fault.BadJSON, failed.Code)
+	require.Contains(t, b.store.dead, key)
+}
+
 func TestExpiredIsAnsweredWithoutACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -322,7 +338,7 @@ func TestLetterThatACrashedHolderOwes(t *testing.T) {
 	t.Parallel()
 	refuse := func(b *bundle, refused string) {
 		b.store.refuse = func(what string) error {
-			if what == refused {
+			if what == refused || refused != "" && what == "retry" {
 				return fault.New("store", fault.Interrupted, fault.NotStored)
 			}
 			return nil
@@ -377,7 +393,7 @@ func TestRepairGoesOnUntilItIsDone(t *testing.T) {
 			b := setup(t)
 			b.fail(fault.Rejected, fault.UpstreamBroken)
 			b.store.refuse = func(what string) error {
-				if what == "dead" || what == refused {
+				if what == "dead" || what == "retry" || what == refused {
 					return fault.New("store", fault.Interrupted, fault.NotStored)
 				}
 				return nil
@@ -568,6 +584,64 @@ func TestAnswerAtTheLastMomentIsStored(t *testing.T) {
 	require.Empty(t, b.store.retries)
 }
 
+// TestAStopWhileOneStreamRefuses has the worker stop while results, or letters, are not taken. The query is scheduled for another worker, which
+// costs it no delivery and no round, and ends as if nothing had happened.
+func TestAStopWhileOneStreamRefuses(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		refuse string
+		kind   fault.Kind
+		status query.Status
+	}{
+		"answer":           {refuse: "result", status: query.Completed},
+		"result of a dead": {refuse: "result", kind: fault.Rejected, status: query.Failed},
+		"dead letter":      {refuse: "dead", kind: fault.Rejected, status: query.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if test.kind != fault.Unknown {
+				b.fail(test.kind, fault.UpstreamBroken)
+			}
+			b.store.refuse = func(what string) error {
+				if what == test.refuse {
+					return fault.New("store", fault.Interrupted, fault.NotStored)
+				}
+				return nil
+			}
+			require.Equal(t, done, b.Handle(t.Context(), b.easyPay("1")))
+			require.Equal(t, decide.Release, b.store.last(t).Verdict.Action)
+			var retry query.Retry
+			require.NoError(t, query.ReadStrict(b.store.retries[0].body, &retry))
+			require.Zero(t, retry.Rounds)
+
+			b.store.refuse = func(string) error { return nil }
+			require.Equal(t, done, b.Handle(t.Context(), b.due(0)))
+			require.Equal(t, test.status, b.store.statuses[keyOf("1")])
+			require.Equal(t, test.status == query.Failed, b.store.dead[keyOf("1")] != nil)
+		})
+	}
+}
+
+// TestWhatCannotBeReadIsGivenBack has no name to which a retry could be scheduled, or holds what must not be kept.
+func TestWhatCannotBeReadIsGivenBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.store.refuse = func(what string) error {
+		if what != "retry" {
+			return fault.New("store", fault.Interrupted, fault.NotStored)
+		}
+		return nil
+	}
+	nameless := b.easyPay("1")
+	nameless.Data = []byte("{")
+	forbidden := b.delivery(query.EasyPay, "1", map[string]any{"cardCd": "008", "cvv2": "123"}, nil)
+	for _, delivery := range []query.Delivery{nameless, forbidden} {
+		require.Equal(t, decide.Settlement{After: releaseDelay}, b.Handle(t.Context(), delivery))
+		require.Empty(t, b.store.retries)
+	}
+}
+
 func TestNothingIsDoneThatWasNotStored(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -575,9 +649,9 @@ func TestNothingIsDoneThatWasNotStored(t *testing.T) {
 		kind   fault.Kind
 		number int
 	}{
-		"result":           {refuse: "result", number: 1},
-		"dead letter":      {refuse: "dead", kind: fault.Rejected, number: 1},
-		"result of a dead": {refuse: "result", kind: fault.Rejected, number: 1},
+		"result":           {refuse: "result,retry", number: 1},
+		"dead letter":      {refuse: "dead,retry", kind: fault.Rejected, number: 1},
+		"result of a dead": {refuse: "result,retry", kind: fault.Rejected, number: 1},
 		"retry":            {refuse: "retry", kind: fault.Unavailable, number: 1},
 		"look for result":  {refuse: "look,retry", number: 1},
 	} {
