@@ -75,6 +75,8 @@ type Sweeper struct {
 	cursors map[Binding]uint64
 	// marks say up to where nothing was pending at the last pass.
 	marks map[Binding]uint64
+	// renewed is when the lease was written last.
+	renewed time.Time
 }
 
 type place struct {
@@ -104,18 +106,49 @@ func (s *Sweeper) Run(ctx context.Context) {
 }
 
 func (s *Sweeper) passIfHeld(ctx context.Context) error {
-	held, err := s.Lease.Hold(ctx)
-	if err != nil || !held {
-		return err
+	err := s.hold(ctx)
+	if err == nil {
+		err = s.Pass(ctx)
 	}
-	return s.Pass(ctx)
+	if errors.Is(err, errNotOurs) {
+		return nil
+	}
+	return err
 }
 
-// Pass looks through all bindings once.
+// errNotOurs ends a pass: another worker has the lease.
+var errNotOurs = errors.New("another worker sweeps")
+
+// hold gets or renews the lease.
+func (s *Sweeper) hold(ctx context.Context) error {
+	held, err := s.Lease.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	if !held {
+		return errNotOurs
+	}
+	s.renewed = time.Now()
+	return nil
+}
+
+// keep renews the lease in the midst of a pass, which can take longer than a lease holds.
+func (s *Sweeper) keep(ctx context.Context) error {
+	if time.Since(s.renewed) < s.Lease.TTL/3 {
+		return nil
+	}
+	return s.hold(ctx)
+}
+
+// Pass looks through all bindings once. It ends early if it lasts so long that another worker has got the lease.
 func (s *Sweeper) Pass(ctx context.Context) error {
 	var failed []error
 	for _, binding := range s.Bindings {
-		if err := s.sweep(ctx, binding); err != nil {
+		err := s.sweep(ctx, binding)
+		if errors.Is(err, errNotOurs) {
+			return err
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("sweep %s of %s: %w", cmp.Or(binding.Consumer, binding.Filter), binding.Stream, err))
 		}
 	}
@@ -170,6 +203,9 @@ func settledTo(info *jetstream.ConsumerInfo) uint64 {
 
 func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, binding Binding, last uint64) error {
 	for next := uint64(1); next <= last; {
+		if err := s.keep(ctx); err != nil {
+			return err
+		}
 		message, err := read(ctx, stream, binding, next)
 		if err != nil || message == nil || message.Sequence > last {
 			return err
@@ -187,6 +223,9 @@ func (s *Sweeper) sweepGivenUp(ctx context.Context, stream jetstream.Stream, bin
 func (s *Sweeper) sweepOverdue(ctx context.Context, stream jetstream.Stream, binding Binding) error {
 	next := max(s.cursors[binding], 1)
 	for range s.Batch {
+		if err := s.keep(ctx); err != nil {
+			return err
+		}
 		message, err := read(ctx, stream, binding, next)
 		if err != nil {
 			return err
@@ -233,6 +272,8 @@ func (s *Sweeper) settle(ctx context.Context, binding Binding, message *jetstrea
 	if why == GivenUp {
 		deliveries = givenUpDeliveries
 	}
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
 	settlement := s.Handler.Handle(ctx, deliveryOf(binding, message, deliveries))
 	s.OnFound(why, settlement.Done)
 	return settlement.Done
@@ -240,6 +281,10 @@ func (s *Sweeper) settle(ctx context.Context, binding Binding, message *jetstrea
 
 // maxSettled bounds what is remembered of earlier passes.
 const maxSettled = 1 << 16
+
+// settleWithin is how long a message is tried to be settled in one pass: less than the lease holds, so that one that can't be stored, because
+// a stream is full, keeps nobody else from it.
+const settleWithin = 20 * time.Second
 
 // givenUpDeliveries stands for "too often".
 const givenUpDeliveries = 1 << 20

@@ -288,6 +288,36 @@ func TestRacersGetOneLease(t *testing.T) {
 	}
 }
 
+// slowHandler takes so long that another worker gets the lease.
+type slowHandler struct {
+	*bundle
+
+	overtaken func()
+}
+
+func (h slowHandler) Handle(ctx context.Context, delivery query.Delivery) decide.Settlement {
+	h.overtaken()
+	return h.bundle.Handle(ctx, delivery)
+}
+
+func TestPassEndsWhenAnotherWorkerHasTheLease(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.publish(t, 5)
+	b.overdue = func(query.Delivery) bool { return true }
+	rival := b.lease(t, "rival")
+	b.sweeper.Handler = slowHandler{b, func() {
+		require.Eventually(t, func() bool {
+			held, err := rival.Hold(t.Context())
+			return err == nil && held
+		}, 30*time.Second, 20*time.Millisecond)
+	}}
+	require.NoError(t, b.sweeper.passIfHeld(t.Context()))
+	require.Len(t, b.handled, 1, "the rest is the rival's")
+	require.NoError(t, b.sweeper.passIfHeld(t.Context()))
+	require.Len(t, b.handled, 1)
+}
+
 func TestRunSweepsWhileItHoldsTheLease(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
