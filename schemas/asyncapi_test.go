@@ -1,12 +1,18 @@
 package schemas_test
 
 import (
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"discountquery.example/worker/internal/ask"
+	"discountquery.example/worker/internal/card"
 	"discountquery.example/worker/internal/query"
 )
 
@@ -85,17 +91,12 @@ func TestAsyncAPIAddressesAreSubjects(t *testing.T) {
 	subjects := query.NewSubjects("discount")
 	channels, ok := document["channels"].(map[string]any)
 	require.True(t, ok)
-	want := map[string]string{
-		"query":  subjects.Query("{provider}", "{lane}", "{client}"),
-		"result": subjects.Result("{key}", "{provider}", "{client}", "{status}"),
-		"dead":   subjects.Dead("{key}", "{provider}", "{client}", "{reason}"),
-		"audit":  subjects.Audit("{action}"),
-	}
-	require.Len(t, channels, len(want))
+	want := publicAddresses(t, subjects)
+	require.Len(t, channels, len(want)+1)
+	require.Nil(t, lookUp(t, channels, "reply", "address"), "each request names its own")
 	for name, address := range want {
 		require.Equal(t, address, lookUp(t, channels, name, "address"))
-		parameters, ok := lookUp(t, channels, name, "parameters").(map[string]any)
-		require.True(t, ok)
+		parameters, _ := deref(t, document, channels[name])["parameters"].(map[string]any)
 		require.Len(t, parameters, strings.Count(address, "{"), name)
 		for parameter := range parameters {
 			require.Contains(t, address, "{"+parameter+"}")
@@ -106,6 +107,7 @@ func TestAsyncAPIAddressesAreSubjects(t *testing.T) {
 	}
 	require.ElementsMatch(t, constants(t, "query", "Provider"), enum("query", "provider"))
 	require.ElementsMatch(t, constants(t, "query", "Provider"), enum("result", "provider"))
+	require.ElementsMatch(t, constants(t, "query", "Provider"), enum("ask", "provider"))
 	require.ElementsMatch(t, constants(t, "query", "Lane"), enum("query", "lane"))
 	require.ElementsMatch(t, constants(t, "query", "Status"), enum("result", "status"))
 	_, dead := setup(t).at(t, "query.dead.v1.json", "properties", "reason")
@@ -114,6 +116,43 @@ func TestAsyncAPIAddressesAreSubjects(t *testing.T) {
 	require.Contains(t, description, "`"+subjects.ResultOf("<key>", "<client>")+"`")
 	info, _ := lookUp(t, document, "info", "description").(string)
 	require.Contains(t, strings.Join(strings.Fields(info), " "), subjects.ResultGuard("<key>"))
+}
+
+// publicAddresses returns the subjects that others than workers publish or read, by the name of their channel. Every subject that the worker can
+// build must be among them or be known as none of anybody else's business.
+func publicAddresses(t *testing.T, subjects query.Subjects) map[string]string {
+	t.Helper()
+	public := map[string]string{
+		"Query":  subjects.Query("{provider}", "{lane}", "{client}"),
+		"Ask":    subjects.Ask("{provider}", "{client}"),
+		"Lookup": subjects.Lookup("{client}"),
+		"Keys":   subjects.Keys(),
+		"Result": subjects.Result("{key}", "{provider}", "{client}", "{status}"),
+		"Dead":   subjects.Dead("{key}", "{provider}", "{client}", "{reason}"),
+		"Audit":  subjects.Audit("{action}"),
+	}
+	// Retries are the workers' own; the others are wildcards over addresses that are here.
+	others := []string{"RetryAt", "RetryDue", "ResultGuard", "ResultOf", "DeadGuard"}
+	var builders []string
+	for method := range reflect.TypeFor[query.Subjects]().Methods() {
+		if method.Type.NumOut() == 1 && method.Type.Out(0).Kind() == reflect.String {
+			builders = append(builders, method.Name)
+		}
+	}
+	require.ElementsMatch(t, builders, slices.AppendSeq(others, maps.Keys(public)), "a subject that this document does not know of")
+	addresses := map[string]string{}
+	for name, address := range public {
+		addresses[strings.ToLower(name)] = address
+	}
+	return addresses
+}
+
+// A dead letter comes after the result that announces it: docs/message.md and the worker say so.
+func TestAsyncAPITellsTheOrderOfADeadLetter(t *testing.T) {
+	t.Parallel()
+	description, _ := lookUp(t, asyncapi(t), "operations", "sendDead", "description").(string)
+	require.Contains(t, description, "after the failed result of the same query, whose `deadLetter` says that it comes")
+	require.NotContains(t, description, "before")
 }
 
 // Each channel's messages are events that exist, each with the envelope and the data of its own name.
@@ -130,6 +169,10 @@ func TestAsyncAPIMessages(t *testing.T) {
 	}
 	messages, ok := lookUp(t, document, "components", "messages").(map[string]any)
 	require.True(t, ok)
+	for _, name := range []string{"lookup", "keysRequest", "keySet", "refusal"} { // These are no events.
+		require.Contains(t, messages, name)
+		delete(messages, name)
+	}
 	require.Len(t, messages, len(want))
 	for name, c := range want {
 		message := deref(t, document, messages[name])
@@ -147,6 +190,77 @@ func TestAsyncAPIMessages(t *testing.T) {
 	for name := range operations {
 		action := lookUp(t, operations, name, "action")
 		channel := deref(t, document, lookUp(t, operations, name, "channel"))
-		require.Equal(t, strings.Contains(channel["address"].(string), ".query."), action == "receive", name)
+		kind := strings.Split(channel["address"].(string), ".")[1]
+		require.Equal(t, slices.Contains([]string{"query", "ask", "lookup", "keys"}, kind), action == "receive", name)
+	}
+}
+
+// A request is replied to on its inbox, with what the worker replies and nothing else.
+func TestAsyncAPIRequests(t *testing.T) {
+	t.Parallel()
+	document := asyncapi(t)
+	operations, ok := document["operations"].(map[string]any)
+	require.True(t, ok)
+	want := map[string]struct{ channel, requests, replies []string }{
+		"receiveAsk":         {[]string{"ask"}, []string{"easypay", "unionpay"}, []string{"completed", "failed", "refusal"}},
+		"receiveLookup":      {[]string{"lookup"}, []string{"lookup"}, []string{"completed", "failed", "refusal"}},
+		"receiveKeysRequest": {[]string{"keys"}, []string{"keysRequest"}, []string{"keySet", "refusal"}},
+	}
+	for name := range operations {
+		operation := deref(t, document, operations[name])
+		c, isRequest := want[name]
+		require.Equal(t, isRequest, operation["reply"] != nil, name)
+		if !isRequest {
+			continue
+		}
+		require.Equal(t, c.channel, namesOf("#/channels/", []any{operation["channel"]}), name)
+		require.Equal(t, c.requests, namesOf("#/channels/"+c.channel[0]+"/messages/", operation["messages"]), name)
+		require.Equal(t, []string{"reply"}, namesOf("#/channels/", []any{lookUp(t, operation, "reply", "channel")}), name)
+		require.Equal(t, c.replies, namesOf("#/channels/reply/messages/", lookUp(t, operation, "reply", "messages")), name)
+		address := deref(t, document, lookUp(t, operation, "reply", "address"))
+		require.Equal(t, "$message.header#/reply-to", address["location"], name)
+	}
+	messages := lookUp(t, document, "components", "messages")
+	require.Equal(t, "lookup.v1.json", lookUp(t, messages, "lookup", "payload", "schema", "$ref"))
+	require.Equal(t, "keys.v1.json", lookUp(t, messages, "keySet", "payload", "schema", "$ref"))
+	require.Equal(t, ask.ContentTypeKeys, lookUp(t, messages, "keySet", "contentType"))
+}
+
+// namesOf returns the last parts of references that all begin in the same way.
+func namesOf(prefix string, references any) []string {
+	var names []string
+	list, _ := references.([]any)
+	for _, reference := range list {
+		object, _ := reference.(map[string]any)
+		text, _ := object["$ref"].(string)
+		name, ok := strings.CutPrefix(text, prefix)
+		if !ok {
+			name = "elsewhere: " + text
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// The set that workers give out is the one described, also of keys whose time is still to come, and holds nothing of the private keys.
+func TestPublicKeysFollowTheirSchema(t *testing.T) {
+	t.Parallel()
+	b, dir, now := setup(t), t.TempDir(), time.Now()
+	_, err := card.NewKeys(dir, now.Add(-time.Hour))
+	require.NoError(t, err)
+	_, err = card.NewKeyPair(dir, now, now.Add(time.Hour))
+	require.NoError(t, err)
+	ring, err := card.LoadRing(dir)
+	require.NoError(t, err)
+	set, err := ring.PublicSet()
+	require.NoError(t, err)
+	require.NoError(t, b.set.Validate("keys.v1.json", set))
+	require.Equal(t, 2, strings.Count(string(set), `"kid"`))
+	require.NoError(t, validateClosed(compileClosed(t)["keys.v1.json"], set), "each member is described")
+	require.EqualError(t, b.set.Validate("keys.v1.json", []byte(`{"keys":[]}`)), "at '/keys': minItems")
+	for member, wrong := range map[string]string{`"crv": "P-256"`: `"crv": "P-384"`, `"use": "enc"`: `"use": "sig"`, `"kid"`: `"id"`} {
+		changed := strings.ReplaceAll(string(set), member, wrong)
+		require.NotEqual(t, string(set), changed)
+		require.Error(t, b.set.Validate("keys.v1.json", []byte(changed)), wrong)
 	}
 }

@@ -134,6 +134,21 @@ func TestGoValuesAreValid(t *testing.T) {
 	}
 }
 
+// While traces are off, a result repeats what the publisher sent for its own. The worker takes what is no trace context too (docs/tracing.md), and its
+// results must be events all the same.
+func TestResultsThatRepeatAnOddTraceAreValid(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, odd := range []string{"junk", "00-0-0-01", "4bf92f3577b34da6", " ", "é"} {
+		q := decodeBroken(t, brokenQuery{event: true, text: toText(t, map[string]any{"traceparent": odd})})
+		require.NoError(t, q.err, odd)
+		require.Equal(t, odd, q.TraceParent)
+		failed := reflect.New(reflect.TypeFor[query.FailedData]()).Elem()
+		fill(failed, "")
+		b.requireValid(t, q.Query, query.TypeFailed, failed)
+	}
+}
+
 func (b bundle) requireValid(t *testing.T, q *query.Query, eventType string, data reflect.Value) {
 	t.Helper()
 	event, err := query.NewEvent(q, eventType, "result.0", time.Unix(1_800_000_000, 0), data.Interface()).Encode()

@@ -185,21 +185,34 @@ func requireDecodes(t *testing.T, schema string, sample []byte) {
 	require.NotNil(t, q.EasyPay.Amount)
 }
 
-// The samples of results belong to a query whose key they carry everywhere.
+// The samples of results belong to a query whose key they carry everywhere. Audit records belong to none, and the envelope says so.
 func TestSamplesOfEventsCarryTheirKey(t *testing.T) {
 	t.Parallel()
-	eachSample(t, func(t *testing.T, _ bundle, eventType, _ string, sample []byte) {
-		if eventType == query.TypeRequested || eventType == query.TypeAudit {
-			return
-		}
+	eachSample(t, func(t *testing.T, b bundle, eventType, _ string, sample []byte) {
 		var event struct {
 			ID      string `json:"id"`
+			Source  string `json:"source"`
 			Subject string `json:"subject"`
 			Data    struct {
-				Query query.Asked `json:"query"`
+				Query  query.Asked `json:"query"`
+				Target string      `json:"target"`
 			} `json:"data"`
 		}
 		require.NoError(t, json.Unmarshal(sample, &event))
+		require.Equal(t, eventType != query.TypeRequested, event.Source == query.EventSource)
+		switch eventType {
+		case query.TypeRequested:
+			return
+		case query.TypeAudit:
+			require.Equal(t, event.Data.Target, event.Subject)
+			require.NotContains(t, event.ID, event.Subject)
+			for member, words := range map[string]string{"id": "Of an audit record: a random text.", "subject": "Of an audit record: its target."} {
+				described, _ := lookUp(t, b.schemas["cloudevent.v1.json"], "properties", member, "description").(string)
+				require.Contains(t, described, "Of a result or a dead letter: the ")
+				require.Contains(t, described, words)
+			}
+			return
+		}
 		asked := event.Data.Query
 		key := query.Key(asked.Client, asked.Source, asked.ID)
 		require.Equal(t, key, asked.Key)

@@ -29,12 +29,12 @@ func TestSchemaFiles(t *testing.T) {
 	}
 }
 
-// Results may gain members, so that readers must accept unknown ones. Queries must refuse them.
-func TestOnlyQueriesAreClosed(t *testing.T) {
+// Results may gain members, so that readers must accept unknown ones. Queries and lookups must refuse them.
+func TestOnlyRequestsAreClosed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, document := range b.schemas {
-		closed := strings.HasPrefix(name, "query.requested.") && name != "query.requested.v1.json"
+		closed := strings.HasPrefix(name, "query.requested.") && name != "query.requested.v1.json" || name == "lookup.v1.json"
 		if closed {
 			require.Equal(t, false, document["additionalProperties"], name)
 			_, data := b.at(t, "query.requested.unionpay.v1.json", "properties", "data")
@@ -91,7 +91,9 @@ func TestEnvelope(t *testing.T) {
 		"JSON with charset":      {`{` + required + `,"datacontenttype":"application/json; charset=utf-8"}`, ""},
 		"XML":                    {`{` + required + `,"datacontenttype":"application/xml"}`, "at '/datacontenttype': pattern"},
 		"trace context":          {`{` + required + `,"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","tracestate":"a=b"}`, ""},
-		"no trace context":       {`{` + required + `,"traceparent":"4bf92f3577b34da6"}`, "at '/traceparent': pattern"},
+		"no trace context":       {`{` + required + `,"traceparent":"4bf92f3577b34da6"}`, ""},
+		"line end in a trace":    {`{` + required + `,"traceparent":"a\nb"}`, "at '/traceparent': pattern"},
+		"long trace context":     {`{` + required + `,"traceparent":"` + strings.Repeat("a", 257) + `"}`, "at '/traceparent': maxLength"},
 		"long correlation":       {`{` + required + `,"correlationid":"` + strings.Repeat("x", 129) + `"}`, "at '/correlationid': maxLength"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +127,8 @@ func TestFiles(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, []string{
-		"README.md", "asyncapi.yaml", "cloudevent.v1.json", "common.v1.json", "ops.audit.v1.json", "query.completed.v1.json", "query.dead.v1.json",
+		"README.md", "asyncapi.yaml", "cloudevent.v1.json", "common.v1.json", "keys.v1.json", "lookup.v1.json", "ops.audit.v1.json",
+		"query.completed.v1.json", "query.dead.v1.json",
 		"query.failed.v1.json", "query.requested.easypay.v1.json", "query.requested.unionpay.v1.json", "query.requested.v1.json",
 		"samples/ops.audit.pace.v1.json", "samples/query.completed.easypay.v1.json", "samples/query.completed.shared.v1.json", "samples/query.completed.unionpay.v1.json",
 		"samples/query.dead.v1.json", "samples/query.failed.expired.v1.json", "samples/query.failed.rejected.v1.json",
