@@ -154,6 +154,8 @@ func (c Config) validateConsumer(v *validator) {
 	v.check(n.MaxDeliver > n.QuarantineAfter, "consumer.max_deliver",
 		"must be more than consumer.quarantine_after, or queries get stuck before they become dead letters; raise it")
 	v.between("consumer.pull_expiry", n.PullExpiry, 2*time.Second, time.Minute)
+	v.check(n.PullExpiry <= c.Shutdown.Grace/2, "consumer.pull_expiry",
+		"must be at most half of shutdown.grace: a stop waits for the pull that is open; lower it")
 }
 
 func (c Config) validateHTTP(v *validator) {

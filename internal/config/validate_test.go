@@ -135,6 +135,7 @@ func TestValidateWork(t *testing.T) {
 		"quarantine":      {func(c *Config) { c.Consumer.QuarantineAfter = 0 }, []string{"consumer.quarantine_after"}},
 		"deliver":         {func(c *Config) { c.Consumer.MaxDeliver = 3 }, []string{"consumer.max_deliver"}},
 		"pull":            {func(c *Config) { c.Consumer.PullExpiry = time.Second }, []string{"consumer.pull_expiry"}},
+		"long pull":       {func(c *Config) { c.Consumer.PullExpiry = 13 * time.Second }, []string{"consumer.pull_expiry"}},
 		"grace":           {func(c *Config) { c.Shutdown.Grace = 5 * time.Second }, []string{"shutdown.grace"}},
 		"long grace":      {func(c *Config) { c.Shutdown.Grace = time.Hour }, []string{"shutdown.grace"}},
 		"keys":            {func(c *Config) { c.Cards.KeysDir = "" }, []string{"cards.keys_dir"}},
