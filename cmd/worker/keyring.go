@@ -167,7 +167,7 @@ func fetchKeys(t *terminal, f configFlag) ([]byte, error) {
 type rotateKeysCommand struct {
 	keysFlag
 
-	ActiveIn    time.Duration `default:"10m" placeholder:"DURATION" help:"When the new key takes over (10m); until then every worker must have its file."`
+	ActiveIn    time.Duration `default:"10m" placeholder:"DURATION" help:"When the new key takes over (10m); until then every worker needs its file."`
 	Fingerprint bool          `help:"Make a new fingerprint key instead. Events before and after it can't be joined by card any more."`
 	JSON        bool          `help:"Print JSON."`
 }
