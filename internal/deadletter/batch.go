@@ -98,9 +98,12 @@ type Request struct {
 	Edit *Edit
 }
 
+// mayRate tells whether a batch can have a rate. NaN is none.
+func mayRate(rate float64) bool { return rate > 0 && rate <= maxRate }
+
 // Start writes down and stores a new batch. Run does the work.
 func (l *Letters) Start(ctx context.Context, request Request) (Batch, error) {
-	if request.Rate <= 0 || request.Rate > maxRate || request.Canary < 0 || request.Canary > maxCanary {
+	if !mayRate(request.Rate) || request.Canary < 0 || request.Canary > maxCanary {
 		return Batch{}, fmt.Errorf("the rate must be above 0 and at most %d, the canary at most %d", maxRate, maxCanary)
 	}
 	now := time.Now().UTC()

@@ -3,7 +3,6 @@ package deadletter
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -13,9 +12,13 @@ import (
 // Batches calls f with every batch, the one that was written longest ago first, until f returns an error.
 func (l *Letters) Batches(ctx context.Context, f func(Batch) error) error {
 	name := "KV_" + l.Names.ReplaysBucket()
-	stream, err := l.JS.Stream(ctx, name)
+	var stream jetstream.Stream
+	err := l.bind(ctx, "stream "+name, func(ctx context.Context) (err error) {
+		stream, err = l.JS.Stream(ctx, name)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("bind to stream %s: %w", name, err)
+		return err
 	}
 	for next := uint64(1); ; {
 		var message *jetstream.RawStreamMsg

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -226,6 +227,7 @@ func TestRequestsThatCannotBe(t *testing.T) {
 	for name, change := range map[string]func(*Request){
 		"no rate":           func(r *Request) { r.Rate = 0 },
 		"too fast":          func(r *Request) { r.Rate = maxRate + 1 },
+		"no rate at all":    func(r *Request) { r.Rate = math.NaN() },
 		"negative canary":   func(r *Request) { r.Canary = -1 },
 		"too many canaries": func(r *Request) { r.Canary = maxCanary + 1 },
 		"edit of another":   func(r *Request) { r.Edit = &Edit{sequence: 7} },

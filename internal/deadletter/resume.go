@@ -20,7 +20,7 @@ type Resumption struct {
 
 // Resume writes down that a batch goes on, changes it and works on it as Run does. A batch that has ended is returned as it is.
 func (l *Letters) Resume(ctx context.Context, id string, change Resumption, tell func(Progress)) (Batch, error) {
-	if change.Rate != nil && !(*change.Rate > 0 && *change.Rate <= maxRate) {
+	if change.Rate != nil && !mayRate(*change.Rate) {
 		return Batch{}, fmt.Errorf("the rate must be above 0 and at most %d", maxRate)
 	}
 	r, err := l.ledger.read(ctx, id)
